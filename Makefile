@@ -1,0 +1,55 @@
+# make demo | test | lint | format | bench | clean. Each sets up what it needs, in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# CUDA where an NVIDIA driver answers, else the CPU: the extra that brings onnxruntime.
+RUNTIME ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+SOURCES := $(wildcard custom_ops/*) pyproject.toml constraints.txt
+
+.PHONY: demo test test-oldest lint format bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python tools/demo.py --output demo
+
+test: lint $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+	$(MAKE) test-oldest
+
+# The oldest releases that pyproject.toml admits, of all that reads or runs a model.
+test-oldest: .venv-oldest/.installed
+	.venv-oldest/bin/python -m pytest -q -m "not newest"
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror custom_ops/*.h custom_ops/*.inl custom_ops/*.cpp custom_ops/*.cu
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i custom_ops/*.h custom_ops/*.inl custom_ops/*.cpp custom_ops/*.cu
+
+bench: $(VENV)/.installed
+	$(BIN)/python tools/bench_if_neuron.py
+	$(BIN)/python tools/bench_calibration.py
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/pip $(SOURCES)
+	$(BIN)/pip install -q -c constraints.txt -e ".[$(RUNTIME),plot]"
+	touch $@
+
+$(VENV)/.installed-test: $(BIN)/pip $(SOURCES)
+	$(BIN)/pip install -q -c constraints.txt -e ".[$(RUNTIME),plot,models,test]"
+	touch $@ $(VENV)/.installed
+
+.venv-oldest/.installed: $(SOURCES) constraints-oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install -q -c constraints-oldest.txt -C cmake.define.ONNX_SNN_CUDA=OFF \
+		-C build-dir=build/oldest -e ".[cpu,plot,test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-oldest build demo

@@ -1,0 +1,67 @@
+// The integrate-and-fire neuron, free of onnxruntime: what the CPU and CUDA kernels are told.
+//
+// At every step, with n the spikes counted so far:
+//     V += x_t
+//     s  = floor(V / v_threshold), limited to [lowest, highest]
+//     V -= s * v_threshold                       (reset to zero: V = 0 where s != 0)
+//     n += s
+// where lowest  = min(max(spike_min, count_min - n), 0)
+//       highest = max(min(spike_max, count_max - n), 0)   (spike_max when count_max is -1).
+// A count limit thus forbids spikes and never forces one. A NaN membrane emits the lowest spike
+// allowed and stays NaN.
+#pragma once
+
+#include <cstdint>
+
+namespace onnx_snn {
+
+struct IFNeuronAttributes {
+  bool constant_input = false;
+  float v_threshold = 1.0f;
+  float v_init = 0.5f;  // in units of the threshold
+  bool reset_to_zero = false;
+  int64_t spike_min = 0;
+  int64_t spike_max = 1;
+  int64_t count_min = 0;
+  int64_t count_max = -1;  // -1: no limit
+
+  // The limits in force depend on the spikes counted so far.
+  bool limits_count() const { return spike_min < 0 || count_max >= 0; }
+  // The plain neuron: s = 1 where V >= v_threshold. IEEE division rounds monotonically and
+  // pred(threshold) / threshold < 1 in every binary format, so this equals the floor formula.
+  bool is_binary() const { return spike_min == 0 && spike_max == 1 && count_max < 0; }
+};
+
+// float16 is stored only; arithmetic on it is done in float32 from the first step to the last.
+struct Half {
+  uint16_t bits;
+};
+
+template <typename T>
+struct StateOf {
+  using type = T;
+};
+template <>
+struct StateOf<Half> {
+  using type = float;
+};
+
+// One call: `steps` rows of `neurons` values each.
+template <typename T>
+struct IFNeuronRun {
+  IFNeuronAttributes attributes;
+  int64_t steps;
+  int64_t neurons;
+  const T* x;  // [steps, neurons], or [neurons] when the input is constant
+  const T* v;  // [neurons], one value when v_is_scalar, or null: v_init * v_threshold
+  const T* n;  // [neurons], one value when n_is_scalar, or null: 0
+  bool v_is_scalar;
+  bool n_is_scalar;
+  T* s;       // [steps, neurons]
+  T* v_next;  // [neurons] or null
+  T* n_next;  // [neurons] or null
+
+  bool tracks_count() const { return n_next != nullptr || attributes.limits_count(); }
+};
+
+}  // namespace onnx_snn

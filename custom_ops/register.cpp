@@ -1,0 +1,54 @@
+// The library's one entry point, which onnxruntime calls for each session that loads it.
+#include <mutex>
+
+#include "if_neuron_op.h"
+#include "large_values.h"
+#include "ort_abi.h"
+#include "status.h"
+
+#ifdef _WIN32
+#define ONNX_SNN_EXPORT __declspec(dllexport)
+#else
+#define ONNX_SNN_EXPORT __attribute__((visibility("default")))
+#endif
+
+namespace onnx_snn {
+namespace {
+
+using ort_abi::Api;
+using ort_abi::CustomOpDomain;
+
+// One domain for all sessions. It is never released: sessions may outlive any moment we could pick.
+CustomOpDomain* domain(const Api& api) {
+  static std::mutex mutex;
+  static CustomOpDomain* made = nullptr;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (made == nullptr) {
+    CustomOpDomain* fresh = nullptr;
+    check(api.call<ort_abi::CreateCustomOpDomain>("onnx_snn", &fresh));
+    for (const ort_abi::CustomOp* op : if_neuron_ops()) {
+      check(api.call<ort_abi::CustomOpDomainAdd>(fresh, op));
+    }
+    check(api.call<ort_abi::CustomOpDomainAdd>(fresh, large_values_op()));
+    made = fresh;
+  }
+  return made;
+}
+
+}  // namespace
+}  // namespace onnx_snn
+
+extern "C" ONNX_SNN_EXPORT ort_abi::Status* ORT_ABI_CALL
+RegisterCustomOps(ort_abi::SessionOptions* options, const ort_abi::ApiBase* base) {
+  const ort_abi::Api* api = base->get_api(ort_abi::kApiVersion);
+  if (api == nullptr) {
+    // Too old a runtime to make our error with our version of the table; the first one will do.
+    api = base->get_api(1);
+    if (api == nullptr) return nullptr;
+    return api->call<ort_abi::CreateStatus>(ort_abi::kFail,
+                                            "onnx_snn needs onnxruntime 1.17 or later");
+  }
+  return onnx_snn::guarded(api, [&] {
+    onnx_snn::check(api->call<ort_abi::AddCustomOpDomain>(options, onnx_snn::domain(*api)));
+  });
+}

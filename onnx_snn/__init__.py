@@ -1,0 +1,22 @@
+"""Rewrite trained ONNX networks into spiking neural networks that run in onnxruntime."""
+
+from onnx_snn.calibrate import ActivationStats
+from onnx_snn.convert import Conversion, convert
+from onnx_snn.errors import OnnxSnnError
+from onnx_snn.evaluate import Evaluation, evaluate
+from onnx_snn.reschedule import reschedule
+from onnx_snn.session import create_session, get_library_path
+from onnx_snn.stream import Stream
+
+__all__ = [
+    "ActivationStats",
+    "Conversion",
+    "Evaluation",
+    "OnnxSnnError",
+    "Stream",
+    "convert",
+    "create_session",
+    "evaluate",
+    "get_library_path",
+    "reschedule",
+]

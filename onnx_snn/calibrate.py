@@ -1,0 +1,403 @@
+"""Calibrate: run the folded network over data and keep statistics of every activation.
+
+One pass over the data (two, where a quantile needs it), in memory that does not grow with it. The
+statistics are those of all values, whatever the batch size and the order of the samples.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_graphsurgeon as gs
+
+from onnx_snn.data import Batch, Dataset
+from onnx_snn.errors import CalibrationError, DataError, OptionError
+from onnx_snn.holdout import HoldOut
+from onnx_snn.model_io import atomic_path
+from onnx_snn.operators import Kind, operator_of
+from onnx_snn.options import parse_choice
+from onnx_snn.probe import Observed, Probe, ValueProbe, channels_of, make_probe
+from onnx_snn.tail_histogram import FloorTooHighError, NotFiniteError, TailHistogram
+
+
+class BatchReduction(StrEnum):
+    """How batches are put together: all their values, or SpikingJelly's moving average."""
+
+    EXACT = "exact"
+    EMA = "ema"
+
+
+FORMAT = 1
+"""Version of the JSON written by ``ActivationStats.save``."""
+
+EMA_MOMENTUM = 0.9
+_EMA_SAMPLE = 1 << 20  # SpikingJelly strides a batch down to this many values
+_FIRST_LOOK = 2  # samples that place the first floor
+_MARGIN = 2.0  # see TailHistogram
+_WIDE_MARGIN = 20.0  # where a second pass is impossible
+
+
+@dataclass(frozen=True)
+class TensorStats:
+    """Statistics of one activation tensor over all samples.
+
+    Attributes:
+        node: the node that computes it.
+        max: greatest value.
+        channel_max: greatest value per channel, [C]; empty for a tensor without channels.
+        quantiles: for each percentile (as text, ``"99.9"``) the quantile of all values.
+        channel_quantiles: the same per channel, [C].
+    """
+
+    node: str
+    max: float
+    channel_max: list[float]
+    quantiles: dict[str, float] = field(default_factory=dict)
+    channel_quantiles: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ActivationStats:
+    """What calibration found out: statistics by tensor name, and what they were made from.
+
+    Attributes:
+        tensors: statistics of each spiking activation, by the name of its tensor.
+        samples: number of samples seen.
+        batch_reduction: ``"exact"``, or ``"ema"`` for SpikingJelly's moving average.
+    """
+
+    tensors: dict[str, TensorStats]
+    samples: int
+    batch_reduction: str = BatchReduction.EXACT
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write as JSON.
+
+        Raises:
+            OutputError: ``path`` cannot be written.
+        """
+        content = {"format": FORMAT, **asdict(self)}
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> ActivationStats:
+        """Read what ``save`` wrote.
+
+        Raises:
+            CalibrationError: no such file, or not such a file.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content.pop("format") != FORMAT:
+                raise ValueError("unknown format")
+            tensors = {name: TensorStats(**entry) for name, entry in content["tensors"].items()}
+            return ActivationStats(**{**content, "tensors": tensors})
+        except OSError as error:
+            raise CalibrationError(f"{path}: cannot be read ({error.strerror})") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CalibrationError(
+                f"{path}: is not a file of calibration statistics; "
+                "write one with ActivationStats.save or --save-stats"
+            ) from error
+
+
+def spiking_nodes(graph: gs.Graph) -> list[gs.Node]:
+    """The nodes whose activations need statistics, in the order of evaluation."""
+    return [node for node in graph.nodes if operator_of(node).kind is Kind.SPIKING]
+
+
+def percentile_key(percentile: float) -> str:
+    return f"{percentile:.12g}"
+
+
+def calibrate(
+    graph: gs.Graph,
+    data: Dataset | HoldOut | Iterable[Batch],
+    *,
+    percentiles: Sequence[float] = (99.9,),
+    batch_reduction: str = BatchReduction.EXACT,
+    progress: Callable[[int], None] | None = None,
+) -> ActivationStats:
+    """Gather the statistics of every spiking activation.
+
+    Args:
+        graph: a clean, folded graph; not changed.
+        data: batches for its inputs; iterated once. It is iterated once more in the rare case
+            that the first samples misled the search for a quantile.
+        percentiles: quantiles to find besides the maximum, in percent, each in (0, 100].
+        batch_reduction: ``"exact"``: statistics of all values. ``"ema"``: the first batch's
+            value, then 0.9·old + 0.1·new with each batch, as SpikingJelly does (it depends on
+            batch size and order, and is there for comparison).
+        progress: called with the number of samples after each batch.
+
+    Raises:
+        CalibrationError: an activation is NaN or infinite (the node is named), or a second
+            pass is needed over data that can be iterated only once.
+        DataError: see ``Dataset``.
+        OptionError: a percentile outside (0, 100], or an unknown reduction.
+    """
+    for percentile in percentiles:
+        if not 0 < percentile <= 100:
+            raise OptionError(f"percentile must be in (0, 100], not {percentile:g}")
+    reduction: BatchReduction = parse_choice(BatchReduction, batch_reduction, "batch_reduction")
+    nodes = spiking_nodes(graph)
+    tensors = [node.outputs[0] for node in nodes]
+    if reduction is BatchReduction.EMA:
+        averages = [_MovingAverage(node, percentiles) for node in nodes]
+        samples = _average(ValueProbe(graph, tensors), data, averages, progress)
+        found = [average.stats() for average in averages]
+    else:
+        margin = _MARGIN if _is_repeatable(data) else _WIDE_MARGIN
+        exact = [_Exact(node, percentiles, margin) for node in nodes]
+        samples = _gather(make_probe(graph, tensors), data, exact, progress)
+        found = [collector.stats() for collector in exact]
+    entries = dict(zip((tensor.name for tensor in tensors), found, strict=True))
+    return ActivationStats(entries, samples, reduction.value)
+
+
+def _is_repeatable(data: Dataset | HoldOut | Iterable[Batch]) -> bool:
+    if isinstance(data, Dataset | HoldOut):
+        return data.is_repeatable
+    return not isinstance(data, Iterator)
+
+
+def _gather(
+    probe: Probe,
+    data: Dataset | HoldOut | Iterable[Batch],
+    collectors: Sequence[_Exact],
+    progress: Callable[[int], None] | None,
+) -> int:
+    """Let the collectors see all data, again if one of them missed what it needs."""
+    samples = _pass(probe, data, collectors, progress)
+    missed = [collector for collector in collectors if not collector.find_quantiles()]
+    if not missed:
+        return samples
+    if not _is_repeatable(data):
+        raise CalibrationError(
+            "the first batch of the calibration data is very unlike the rest, so that a second "
+            "pass is needed, but the data can be iterated only once; shuffle it, or give a list"
+        )
+    for collector in missed:
+        collector.start_again()
+    samples = _pass(probe, data, collectors, None)
+    for collector in missed:
+        collector.find_quantiles()
+    return samples
+
+
+def _pass(
+    probe: Probe,
+    data: Iterable[Batch],
+    collectors: Sequence[_Exact],
+    progress: Callable[[int], None] | None,
+) -> int:
+    def observe(batch: Batch) -> list[Observed]:
+        return probe.observe(batch.feeds, [collector.floor for collector in collectors])
+
+    samples = 0
+    for batch in data:
+        if samples == 0:
+            few = batch.take(np.arange(min(_FIRST_LOOK, len(batch))))
+            for collector, observed in zip(collectors, observe(few), strict=True):
+                collector.place_floor(observed, len(few))
+        for collector, observed in zip(collectors, observe(batch), strict=True):
+            collector.add(observed, len(batch))
+        samples += len(batch)
+        if progress is not None:
+            progress(len(batch))
+    return _some(samples)
+
+
+def _average(
+    probe: ValueProbe,
+    data: Iterable[Batch],
+    averages: Sequence[_MovingAverage],
+    progress: Callable[[int], None] | None,
+) -> int:
+    samples = 0
+    for batch in data:
+        for average, values in zip(averages, probe.values(batch.feeds), strict=True):
+            average.add(values)
+        samples += len(batch)
+        if progress is not None:
+            progress(len(batch))
+    return _some(samples)
+
+
+def _some(samples: int) -> int:
+    if samples == 0:
+        raise DataError("the calibration data holds no samples; give at least one")
+    return samples
+
+
+def _not_finite(node: gs.Node, kind: str) -> CalibrationError:
+    return CalibrationError(
+        f"the activations of {node.op} node '{node.name}' are {kind} on the calibration data; "
+        "check the data's preprocessing and the model's weights"
+    )
+
+
+def _build(
+    node: gs.Node,
+    greatest: tuple[float, npt.NDArray[Any]],
+    quantiles: Mapping[str, tuple[float, npt.NDArray[Any]]],
+) -> TensorStats:
+    """From statistics of the layer and of its channels."""
+    has_channels = channels_of(node.outputs[0]) is not None
+
+    def listed(values: npt.NDArray[Any]) -> list[float]:
+        return [float(value) for value in values] if has_channels else []
+
+    return TensorStats(
+        node.name,
+        float(greatest[0]),
+        listed(greatest[1]),
+        {key: float(layer) for key, (layer, _) in quantiles.items()},
+        {key: listed(channel) for key, (_, channel) in quantiles.items()} if has_channels else {},
+    )
+
+
+class _Exact:
+    """Statistics of all values of one activation together."""
+
+    def __init__(self, node: gs.Node, percentiles: Sequence[float], margin: float) -> None:
+        self._node = node
+        self._percentiles = percentiles
+        self._histogram = self._new_histogram(margin)
+        self._greatest: npt.NDArray[Any] | None = None
+        self._quantiles: dict[str, tuple[float, npt.NDArray[Any]]] | None = None
+
+    def _new_histogram(self, margin: float) -> TailHistogram:
+        channels = channels_of(self._node.outputs[0]) or 1
+        return TailHistogram(channels, min(self._percentiles, default=100) / 100, margin)
+
+    @property
+    def floor(self) -> npt.NDArray[np.float32]:
+        """Of each channel the number that greater values are needed of."""
+        return self._histogram.floor if self._quantiles is None else self._histogram.greatest
+
+    def place_floor(self, observed: Observed, samples: int) -> None:
+        """Place the floor by a few samples, which are not counted."""
+        if self._quantiles is None:
+            with self._naming_node():
+                self._histogram.place_floor(observed.above, observed.count, samples)
+
+    def add(self, observed: Observed, samples: int) -> None:
+        if self._quantiles is not None:
+            return
+        if observed.greatest is not None:
+            before = 0 if self._greatest is None else self._greatest
+            self._greatest = np.maximum(before, observed.greatest)
+        with self._naming_node():
+            self._histogram.add(observed.above, observed.count, samples)
+
+    def find_quantiles(self) -> bool:
+        """Whether the values kept are enough to tell all quantiles."""
+        with self._naming_node():
+            greatest = self.greatest
+        found: dict[str, tuple[float, npt.NDArray[Any]]] = {}
+        for percentile in self._percentiles:
+            q = percentile / 100
+            try:
+                layer, channel = self._histogram.quantile(q), self._histogram.channel_quantiles(q)
+            except FloorTooHighError:
+                return False
+            # The histogram rounds; the maximum is known exactly.
+            if percentile == 100:
+                layer, channel = greatest.max(), greatest
+            found[percentile_key(percentile)] = (
+                min(layer, greatest.max()),
+                np.minimum(channel, greatest),
+            )
+        self._quantiles = found
+        return True
+
+    @contextmanager
+    def _naming_node(self) -> Iterator[None]:
+        try:
+            yield
+        except NotFiniteError as error:
+            raise _not_finite(self._node, str(error)) from error
+
+    def start_again(self) -> None:
+        self._histogram = self._new_histogram(np.inf)
+
+    @property
+    def greatest(self) -> npt.NDArray[Any]:
+        return self._histogram.greatest if self._greatest is None else self._greatest
+
+    def stats(self) -> TensorStats:
+        assert self._quantiles is not None, "the quantiles are found"
+        return _build(self._node, (self.greatest.max(), self.greatest), self._quantiles)
+
+
+class _MovingAverage:
+    """Each statistic of the first batch, then 0.9·old + 0.1·new (SpikingJelly 2.0.0, ann2snn)."""
+
+    def __init__(self, node: gs.Node, percentiles: Sequence[float]) -> None:
+        self._node = node
+        self._percentiles = percentiles
+        self._layer: dict[str, np.float32] = {}
+        self._channel: dict[str, npt.NDArray[np.float64]] = {}
+
+    def add(self, values: npt.NDArray[Any]) -> None:
+        """Average over one more batch, of values [N, C, F]."""
+        channels = values.max(axis=(0, 2), initial=0)
+        if not np.all(np.isfinite(channels)):
+            raise _not_finite(self._node, "NaN" if np.any(np.isnan(channels)) else "infinite")
+        layer = {_MAX: channels.max()}
+        channel = {_MAX: channels.astype(np.float64)}
+        values = values.astype(np.float32, copy=False)
+        by_channel = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
+        flat = values.reshape(-1)
+        flat = flat[:: -(-flat.size // _EMA_SAMPLE)]
+        for percentile in self._percentiles:
+            key = percentile_key(percentile)
+            layer[key] = _quantile(flat, percentile / 100.0)
+            channel[key] = _quantile(by_channel, percentile / 100.0).astype(np.float64)
+        for key, new in layer.items():
+            self._layer[key] = _averaged(self._layer.get(key), np.float32(new))
+        for key, after in channel.items():
+            before = self._channel.get(key)
+            self._channel[key] = (
+                after if before is None else EMA_MOMENTUM * before + (1 - EMA_MOMENTUM) * after
+            )
+
+    def stats(self) -> TensorStats:
+        both = {key: (float(layer), self._channel[key]) for key, layer in self._layer.items()}
+        return _build(self._node, both.pop(_MAX), both)
+
+
+_MAX = "max"
+
+
+def _quantile(values: npt.NDArray[np.float32], q: float) -> Any:
+    """The quantile along the last axis, its rank rounded to float32 as torch.quantile does."""
+    last = values.shape[-1] - 1
+    rank = np.float32(q) * np.float32(last)
+    low = int(rank)
+    high = min(low + 1, last)
+    ordered = np.partition(values, (low, high), axis=-1)
+    below, above = ordered[..., low], ordered[..., high]
+    weight = rank - np.float32(low)
+    if weight < 0.5:
+        return below + weight * (above - below)
+    return above - (above - below) * (1 - weight)
+
+
+def _averaged(old: np.float32 | None, new: np.float32) -> np.float32:
+    """In float32, as the peer keeps it."""
+    if old is None:
+        return new
+    momentum = np.float32(EMA_MOMENTUM)
+    return np.float32(momentum * old + np.float32(1 - EMA_MOMENTUM) * new)

@@ -1,0 +1,206 @@
+"""``onnx-snn convert``: a trained network in, a spiking one out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import onnx_snn
+from onnx_snn.calibrate import ActivationStats
+from onnx_snn.cli.options import (
+    DATA_HELP,
+    JsonOption,
+    MeanOption,
+    ModelArgument,
+    SizeOption,
+    StdOption,
+    image_preprocessing,
+)
+from onnx_snn.cli.tables import console, percent, print_json, scale_text, table
+from onnx_snn.errors import OptionError
+from onnx_snn.model_io import check_writable
+from onnx_snn.report import ConversionReport
+
+_NEURONS = "Thresholds and neurons"
+_TIME = "Time"
+_CALIBRATION = "Calibration"
+
+
+def convert(
+    model: ModelArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the network.")],
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            "-c",
+            metavar="DATA",
+            help=f"A few hundred samples like those of the task: {DATA_HELP}.",
+            rich_help_panel=_CALIBRATION,
+        ),
+    ] = None,
+    timesteps: Annotated[
+        int,
+        typer.Option(
+            "--timesteps",
+            "-T",
+            help="Default number of time steps; can be changed for each run.",
+            rich_help_panel=_TIME,
+        ),
+    ] = 32,
+    mode: Annotated[
+        str,
+        typer.Option(
+            "--mode",
+            "-m",
+            help=(
+                "Threshold rule: max, a percentile of the activations such as 99.9%, or a factor "
+                "of the maximum such as 0.5 or 1/3."
+            ),
+            rich_help_panel=_NEURONS,
+        ),
+    ] = "99.9%",
+    granularity: Annotated[
+        str,
+        typer.Option(help="One threshold per layer or per channel.", rich_help_panel=_NEURONS),
+    ] = "layer",
+    v_init: Annotated[
+        float,
+        typer.Option(
+            help="Membrane before the first step, in units of the threshold; classic: 0.",
+            rich_help_panel=_NEURONS,
+        ),
+    ] = 0.5,
+    reset: Annotated[
+        str,
+        typer.Option(
+            help="subtract (soft reset, unbiased) or zero (hard reset).", rich_help_panel=_NEURONS
+        ),
+    ] = "subtract",
+    schedule: Annotated[
+        str,
+        typer.Option(
+            help=(
+                "layer: all steps at once, the fastest; loop: blocks of steps in one run, memory "
+                "bounded; step: one block per run, the caller keeps the membranes."
+            ),
+            rich_help_panel=_TIME,
+        ),
+    ] = "layer",
+    block: Annotated[
+        int, typer.Option(help="Steps evaluated together in loop.", rich_help_panel=_TIME)
+    ] = 1,
+    readout: Annotated[
+        str,
+        typer.Option(
+            help="mean over T, or running: the mean so far after every step, [T, N, …].",
+            rich_help_panel=_TIME,
+        ),
+    ] = "mean",
+    input_coding: Annotated[
+        str,
+        typer.Option(
+            help="constant: the image at every step; sequence: the caller gives [T, N, …].",
+            rich_help_panel=_TIME,
+        ),
+    ] = "constant",
+    batch_size: Annotated[
+        int, typer.Option(help="Samples per run of calibration.", rich_help_panel=_CALIBRATION)
+    ] = 64,
+    batch_reduction: Annotated[
+        str,
+        typer.Option(
+            help="exact: statistics of all values; ema: a moving average over batches.",
+            rich_help_panel=_CALIBRATION,
+        ),
+    ] = "exact",
+    holdout: Annotated[
+        float,
+        typer.Option(
+            help="Fraction of the calibration data to check the result on instead.",
+            rich_help_panel=_CALIBRATION,
+        ),
+    ] = 0.1,
+    stats: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JSON",
+            help="Use the statistics of an earlier calibration instead of data.",
+            rich_help_panel=_CALIBRATION,
+        ),
+    ] = None,
+    save_stats: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JSON", help="Keep the statistics for --stats.", rich_help_panel=_CALIBRATION
+        ),
+    ] = None,
+    size: SizeOption = None,
+    mean: MeanOption = "0",
+    std: StdOption = "1",
+    as_json: JsonOption = False,
+) -> None:
+    """Convert a trained network into a spiking one; no retraining.
+
+    The thresholds come from the activations on the calibration data. A tenth of that data is
+    held out, to show how the result fires and how often it agrees with the original.
+
+        onnx-snn convert model.onnx --calibration data.npz -T 32 --mode 99.9% -o snn.onnx
+    """
+    if (calibration is None) == (stats is None):
+        raise OptionError("give either --calibration DATA or --stats JSON")
+    for path in (output, save_stats):
+        if path is not None:
+            check_writable(path)
+    result = onnx_snn.convert(
+        model,
+        calibration,
+        mode=mode,
+        timesteps=timesteps,
+        v_init=v_init,
+        reset=reset,
+        granularity=granularity,
+        schedule=schedule,
+        block=block,
+        readout=readout,
+        input_coding=input_coding,
+        batch_reduction=batch_reduction,
+        batch_size=batch_size,
+        holdout=holdout,
+        stats=None if stats is None else ActivationStats.load(stats),
+        preprocessing=image_preprocessing(size, mean, std),
+    )
+    if save_stats is not None:
+        result.stats.save(save_stats)
+    result.save(output)
+    if as_json:
+        print_json({"output": str(output), "mode": mode, **result.report.to_dict()})
+    else:
+        _show(f"{model} → {output}", mode, result.report)
+
+
+def _show(title: str, mode: str, report: ConversionReport) -> None:
+    measured = report.validation_samples > 0
+    shown = table("layer", "λ", "firing rate", right=("firing rate",))
+    for layer in report.layers:
+        scale = scale_text(layer.scale.values.tolist())
+        note = " (silent in calibration)" if layer.is_dead else ""
+        shown.add_row(layer.name, scale + note, percent(layer.firing_rate))
+    out = console()
+    out.print(title, style="bold", soft_wrap=True)
+    out.print(shown)
+    out.print(
+        f"mode {mode}, T = {report.timesteps}, thresholds from {report.calibration_samples} samples"
+    )
+    if not measured:
+        return
+    where = "held-out" if report.held_out else "calibration"
+    agreement = ""
+    if report.agreement is not None:
+        agreement = f"agreement with the ANN {percent(report.agreement)}, "
+    out.print(
+        f"on {report.validation_samples} {where} samples: {agreement}"
+        f"output error {percent(report.output_error)} (root mean square, relative)"
+    )

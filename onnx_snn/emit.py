@@ -1,0 +1,94 @@
+"""Write groups of standard ONNX nodes into a graph: the arithmetic of time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_graphsurgeon as gs
+
+_END = 2**62
+
+
+class Emitter:
+    """Appends nodes to a list; every tensor it makes is named ``prefix/op_k``.
+
+    Args:
+        nodes: where the nodes go.
+        prefix: of all names made here; unique in the graph.
+    """
+
+    def __init__(self, nodes: list[gs.Node], prefix: str) -> None:
+        self._nodes = nodes
+        self._prefix = prefix
+        self._count = 0
+
+    def const(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> gs.Constant:
+        return gs.Constant(self._name("const"), np.asarray(values, dtype=dtype))
+
+    def node(
+        self,
+        op: str,
+        inputs: Sequence[gs.Tensor],
+        *,
+        dtype: npt.DTypeLike | None = None,
+        into: gs.Variable | None = None,
+        **attributes: Any,
+    ) -> gs.Variable:
+        """Append a node and return its output: ``into``, or a new tensor of type ``dtype``."""
+        name = self._name(op)
+        if into is None:
+            into = gs.Variable(name, None if dtype is None else np.dtype(dtype))
+        self._nodes.append(gs.Node(op, name, attrs=attributes, inputs=list(inputs), outputs=[into]))
+        return into
+
+    def _name(self, op: str) -> str:
+        self._count += 1
+        return f"{self._prefix}/{op}_{self._count}"
+
+    def vector(self, scalar: gs.Tensor) -> gs.Variable:
+        """A scalar [] as a vector [1]."""
+        return self.node("Reshape", [scalar, self.const([1])])
+
+    def shape(self, tensor: gs.Tensor, start: int = 0, end: int = _END) -> gs.Variable:
+        """Entries start … end − 1 of a tensor's shape."""
+        whole = self.node("Shape", [tensor])
+        if start == 0 and end == _END:
+            return whole
+        return self.node("Slice", [whole, self.const([start]), self.const([end])])
+
+    def split_time(
+        self, rows: gs.Tensor, timesteps: gs.Tensor, into: gs.Variable | None = None
+    ) -> gs.Variable:
+        """Folded rows [T·N, …] as [T, N, …]."""
+        steps = self.vector(timesteps)
+        samples = self.node("Div", [self.shape(rows, 0, 1), steps])
+        target = self.node("Concat", [steps, samples, self.shape(rows, 1)], axis=0)
+        return self.node("Reshape", [rows, target], dtype=rows.dtype, into=into, allowzero=1)
+
+    def join_time(self, sequence: gs.Tensor, into: gs.Variable | None = None) -> gs.Variable:
+        """[T, N, …] as folded rows [T·N, …]."""
+        leading = self.shape(sequence, 0, 2)
+        rows = self.node("ReduceProd", [leading, self.const([0])], keepdims=1)
+        target = self.node("Concat", [rows, self.shape(sequence, 2)], axis=0)
+        return self.node(
+            "Reshape", [sequence, target], dtype=sequence.dtype, into=into, allowzero=1
+        )
+
+    def step_numbers(self, start: gs.Tensor, count: gs.Tensor, like: gs.Tensor) -> gs.Variable:
+        """start + 1 … start + count as [count, 1, …], of the type and rank of ``like``."""
+        one = self.const(1)
+        first = self.node("Add", [start, one])
+        numbers = self.node("Range", [first, self.node("Add", [first, count]), one])
+        typed = self.node("CastLike", [numbers, like])
+        rank = self.node("Shape", [self.node("Shape", [like])])
+        one_each = gs.Constant(self._name("one"), np.ones(1, np.int64))
+        ones = self.node("ConstantOfShape", [rank], value=one_each)
+        steps = self.node(
+            "Concat",
+            [self.vector(count), self.node("Slice", [ones, self.const([1]), self.const([_END])])],
+            axis=0,
+        )
+        return self.node("Reshape", [typed, steps])

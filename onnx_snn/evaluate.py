@@ -1,0 +1,311 @@
+"""Evaluate: accuracy, agreement with the ANN and firing rates after every time step, in one run.
+
+The network runs as a stream, some samples and some steps at a time, so that memory grows neither
+with the number of samples nor with T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import TensorProto, helper
+
+from onnx_snn.data import Batch, Dataset, ImagePreprocessing, InputSpec, input_specs
+from onnx_snn.errors import DataError, OptionError
+from onnx_snn.load import load_graph
+from onnx_snn.model_io import ModelSource, read_model
+from onnx_snn.onnxruntime_api import onnxruntime
+from onnx_snn.ops import DOMAIN, IF_NEURON
+from onnx_snn.options import check_positive
+from onnx_snn.progress import progress_bar
+from onnx_snn.reschedule import reschedule
+from onnx_snn.schedule import ScheduleRecord
+from onnx_snn.stream import Stream
+
+Array = npt.NDArray[Any]
+
+_SAMPLES = 32  # samples and steps of one run: rows enough for all threads, few for the cache
+_STEPS = 32
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a spiking network does on some data. Lists have an entry for each step 1 … T.
+
+    Attributes:
+        samples: number of samples.
+        timesteps: T.
+        firing_rates: mean spikes per neuron and step, by the name of the neurons' node.
+        accuracy: share of samples classified as labelled; None without labels.
+        agreement: share of samples classified as by the ANN; None without the ANN. A class is
+            the greatest entry of the first output [N, classes], or the output itself where it
+            is an integer [N]; for outputs of other kinds both are None.
+        output_error: root mean square of SNN − ANN, divided by that of the ANN's output.
+        ann_accuracy: share of samples that the ANN classifies as labelled.
+    """
+
+    samples: int
+    timesteps: int
+    firing_rates: dict[str, float]
+    accuracy: list[float] | None = None
+    agreement: list[float] | None = None
+    output_error: list[float] | None = None
+    ann_accuracy: float | None = None
+
+
+def evaluate(
+    snn: ModelSource,
+    data: Any,
+    *,
+    reference: ModelSource | None = None,
+    timesteps: int | None = None,
+    limit: int | None = None,
+    preprocessing: ImagePreprocessing | None = None,
+) -> Evaluation:
+    """Run a converted network on data, and the ANN beside it.
+
+    Args:
+        snn: a converted model, of any schedule.
+        data: samples [S, …] and their labels; see ``onnx_snn.data.Dataset``. A network that
+            takes sequences wants [S, T, …].
+        reference: the ANN it was made from, to compare with.
+        timesteps: number of steps T; None: the file's own, or that of the sequences.
+        limit: only the first so many samples.
+        preprocessing: for a folder of images.
+
+    Raises:
+        OptionError: neither labels nor a reference, so that there is nothing to compare with,
+            or T or the limit is not a positive whole number.
+        OnnxSnnError: see ``onnx_snn.errors``.
+    """
+    model = read_model(snn)
+    record = ScheduleRecord.of(model)
+    for value, option in ((timesteps, "timesteps"), (limit, "limit")):
+        if value is not None:
+            check_positive(value, option)
+    ann = None if reference is None else gs.export_onnx(load_graph(read_model(reference)))
+    specs = [_sample_first(spec, record) for spec in data_specs(model, record)]
+    dataset = Dataset(data, specs, _SAMPLES, preprocessing=preprocessing)
+    total = dataset.size if limit is None or dataset.size is None else min(limit, dataset.size)
+    with progress_bar("evaluating", total) as advance:
+        return measure(
+            model, _first(dataset, limit), ann=ann, timesteps=timesteps, progress=advance
+        )
+
+
+def measure(
+    snn: onnx.ModelProto,
+    batches: Iterable[Batch],
+    *,
+    ann: onnx.ModelProto | None = None,
+    timesteps: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Like ``evaluate``, for batches that are checked already and an ANN with a free batch axis.
+
+    Sequences come sample first, [N, T, …]; the ANN then sees their mean over time.
+    """
+    meter = _Meter(snn, ann, timesteps)
+    for batch in batches:
+        for start in range(0, len(batch), _SAMPLES):
+            part = batch.take(np.arange(start, min(start + _SAMPLES, len(batch))))
+            meter.add(part)
+            if progress is not None:
+                progress(len(part))
+    return meter.result()
+
+
+def data_specs(model: onnx.ModelProto, record: ScheduleRecord) -> list[InputSpec]:
+    """The inputs of a converted model that data must be given for: not T, no states."""
+    carried = {state.input for state in record.states}
+    return [spec for spec in input_specs(model) if spec.name not in carried]
+
+
+def repeated(batch: Batch, record: ScheduleRecord) -> Batch:
+    """Images as the network takes them: as they are, or T times where it takes sequences."""
+    feeds = {
+        name: np.broadcast_to(values[:, None], (len(values), record.timesteps, *values.shape[1:]))
+        if name in record.sequences
+        else values
+        for name, values in batch.feeds.items()
+    }
+    return Batch(feeds, batch.labels)
+
+
+def _sample_first(spec: InputSpec, record: ScheduleRecord) -> InputSpec:
+    if spec.name not in record.sequences:
+        return spec
+    return InputSpec(spec.name, (spec.shape[1], spec.shape[0], *spec.shape[2:]), spec.dtype)
+
+
+def _first(batches: Iterable[Batch], limit: int | None) -> Iterator[Batch]:
+    taken = 0
+    for batch in batches:
+        if limit is not None and taken + len(batch) >= limit:
+            yield batch.take(np.arange(limit - taken))
+            return
+        taken += len(batch)
+        yield batch
+
+
+class _Meter:
+    """Sums up right answers, errors and spikes, batch by batch."""
+
+    def __init__(
+        self, snn: onnx.ModelProto, ann: onnx.ModelProto | None, timesteps: int | None
+    ) -> None:
+        probe = reschedule(snn, schedule="step", readout="running", timesteps=_STEPS)
+        self._names = _add_firing_rates(probe)
+        self._stream = Stream(probe, ["CPUExecutionProvider"])
+        self._record = self._stream.record
+        self._output = next(v.name for v in snn.graph.output)
+        self._timesteps = timesteps
+        if timesteps is None and not self._record.sequences:
+            self._timesteps = ScheduleRecord.of(snn).timesteps
+        self._ann = None if ann is None else _ann_session(ann)
+        self._samples = 0
+        self._rates = np.zeros(len(self._names))
+        self._correct: Array | int = 0
+        self._same: Array | int = 0
+        self._ann_correct = 0
+        self._squares: Array | float = 0.0
+        self._reference_squares = 0.0
+        self._has_labels = self._has_classes = True
+
+    def add(self, batch: Batch) -> None:
+        self._samples += len(batch)
+        outputs = self._run(batch)
+        classes = _classes(outputs)
+        if classes is None:
+            self._has_classes = False
+        if batch.labels is None:
+            self._has_labels = False
+            if self._ann is None:
+                raise OptionError(
+                    "there is nothing to compare with: the data has no labels; "
+                    "add them (y), or give the original model as the reference"
+                )
+        elif classes is not None:
+            self._correct = self._correct + (classes == batch.labels).sum(axis=1)
+        if self._ann is not None:
+            self._compare(batch, outputs, classes)
+
+    def _compare(self, batch: Batch, outputs: Array, classes: Array | None) -> None:
+        assert self._ann is not None
+        feeds = {
+            name: values.mean(axis=1, dtype=values.dtype)
+            if name in self._record.sequences
+            else values
+            for name, values in batch.feeds.items()
+        }
+        expected = self._ann.run([self._output], feeds)[0]
+        if expected.shape != outputs.shape[1:]:
+            raise DataError(
+                f"the reference's output has the shape {list(expected.shape)}, the spiking "
+                f"network's {list(outputs.shape[1:])}; give the model it was converted from"
+            )
+        theirs = _classes(expected[None])
+        if classes is not None and theirs is not None:
+            self._same = self._same + (classes == theirs).sum(axis=1)
+            if batch.labels is not None:
+                self._ann_correct += int((theirs[0] == batch.labels).sum())
+        exact = expected.astype(np.float64)
+        difference = (outputs - exact).reshape(len(outputs), -1)
+        self._squares = self._squares + np.einsum("ti,ti->t", difference, difference)
+        self._reference_squares += float((exact**2).sum())
+
+    def _run(self, batch: Batch) -> Array:
+        """The first output after each step, [T, N, …]."""
+        sequences = self._record.sequences
+        timesteps = self._length(batch.feeds)
+        self._stream.reset()
+        parts = []
+        for start in range(0, timesteps, _STEPS):
+            steps = min(_STEPS, timesteps - start)
+            feeds = {
+                name: np.moveaxis(values[:, start : start + steps], 1, 0)
+                if name in sequences
+                else values
+                for name, values in batch.feeds.items()
+            }
+            results = self._stream.run(feeds, None if sequences else steps)
+            parts.append(results[self._output])
+            rates = np.array([float(results[name]) for name in self._names])
+            self._rates += rates * len(batch) * steps / timesteps
+        outputs: Array = np.concatenate(parts)
+        return outputs
+
+    def _length(self, feeds: Mapping[str, Array]) -> int:
+        lengths = {feeds[name].shape[1] for name in self._record.sequences}
+        if self._timesteps is None:
+            self._timesteps = next(iter(lengths))
+        if any(length < self._timesteps for length in lengths):
+            raise DataError(
+                f"the sequences have {min(lengths)} steps, but {self._timesteps} are asked for"
+            )
+        return self._timesteps
+
+    def result(self) -> Evaluation:
+        assert self._timesteps is not None, "a data set yields at least one batch"
+
+        def shares(counts: Array | int) -> list[float] | None:
+            if not self._has_classes or isinstance(counts, int):
+                return None
+            return [float(share) for share in counts / self._samples]
+
+        error = None
+        if self._ann is not None:
+            ratio = np.asarray(self._squares) / (self._reference_squares or 1.0)
+            error = [float(value) for value in np.sqrt(ratio)]
+        accuracy = shares(self._correct) if self._has_labels else None
+        agreement = shares(self._same)
+        has_both = accuracy is not None and agreement is not None
+        return Evaluation(
+            samples=self._samples,
+            timesteps=self._timesteps,
+            firing_rates=dict(
+                zip(self._names.values(), (self._rates / self._samples).tolist(), strict=True)
+            ),
+            accuracy=accuracy,
+            agreement=agreement,
+            output_error=error,
+            ann_accuracy=self._ann_correct / self._samples if has_both else None,
+        )
+
+
+def _classes(outputs: Array) -> Array | None:
+    """The class of each sample, from scores [T, N, classes] or classes [T, N]."""
+    if outputs.ndim == 2 and outputs.dtype.kind in "iu":
+        return outputs
+    if outputs.ndim == 3 and outputs.shape[2] > 1:
+        classes: Array = outputs.argmax(axis=2)
+        return classes
+    return None
+
+
+def _ann_session(ann: onnx.ModelProto) -> Any:
+    options = onnxruntime().SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime().InferenceSession(
+        ann.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _add_firing_rates(model: onnx.ModelProto) -> dict[str, str]:
+    """Add the mean of every neuron's spikes as an output: output name → node name."""
+    neurons = [n for n in model.graph.node if n.domain == DOMAIN and n.op_type == IF_NEURON]
+    names = {}
+    for index, node in enumerate(neurons):
+        name = f"onnx_snn/firing_rate/{index}"
+        mean = helper.make_node("ReduceMean", [node.output[0]], [f"{name}/mean"], keepdims=0)
+        cast = helper.make_node("Cast", [f"{name}/mean"], [name], to=TensorProto.FLOAT)
+        model.graph.node.extend([mean, cast])
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
+        names[name] = node.name
+    return names

@@ -1,0 +1,99 @@
+"""Export: a scheduled spiking graph to a self-contained ONNX file's content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import NodeProto, helper, numpy_helper
+
+from onnx_snn.load import MIN_OPSET
+from onnx_snn.ops import DOMAIN, IF_NEURON, VERSION
+from onnx_snn.ops.portable import Signature, if_neuron_function
+from onnx_snn.schedule import METADATA_KEY, ScheduleRecord
+
+THRESHOLDS_KEY = "onnx_snn.thresholds"
+
+DOC = (
+    "Spiking neural network made by onnx_snn. Runs in any onnxruntime; with the onnx_snn "
+    "library registered, its neurons run as native kernels."
+)
+
+
+def export(graph: gs.Graph, record: ScheduleRecord, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    """Build the model: nodes, portable bodies, default of T, and metadata.
+
+    Args:
+        graph: of a scheduled spiking network.
+        record: of its schedule.
+        metadata: entries for ``metadata_props``.
+
+    Returns:
+        A valid ONNX model; equal arguments give equal bytes.
+    """
+    functions, graph.functions = graph.functions, []
+    model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
+    graph.functions = functions
+    del model.functions[:]
+    neurons = list(_neurons(model.graph))
+    opset = next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), MIN_OPSET)
+    model.functions.append(if_neuron_function(_signature(model.graph, neurons), opset))
+    if not any(entry.domain == DOMAIN for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
+    if record.timesteps_input:
+        default = np.array(record.timesteps, np.int64)
+        model.graph.initializer.append(numpy_helper.from_array(default, record.timesteps_input))
+    model.ir_version = max(model.ir_version, 8)
+    model.producer_name, model.doc_string = "onnx_snn", DOC
+    entries = {**metadata, METADATA_KEY: record.to_json()}
+    helper.set_model_props(model, dict(sorted(entries.items())))
+    return model
+
+
+def _neurons(graph: onnx.GraphProto) -> list[NodeProto]:
+    """All IFNeuron nodes, those in subgraphs too."""
+    found = []
+    for node in graph.node:
+        if node.domain == DOMAIN and node.op_type == IF_NEURON:
+            found.append(node)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                found += _neurons(attribute.g)
+    return found
+
+
+def _signature(graph: onnx.GraphProto, neurons: list[NodeProto]) -> Signature:
+    first = neurons[0]
+    attributes = {a.name: helper.get_attribute_value(a) for a in first.attribute}
+    constants = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    inputs = {value.name: value.type.tensor_type.elem_type for value in graph.input}
+    types = {**inputs, **constants}
+    elem_type = next((types[n.input[2]] for n in neurons if n.input[2] in types), None)
+    return Signature(
+        binary=all(_is_binary(node) for node in neurons),
+        v=len(first.input) > 2,
+        n=len(first.input) > 3,
+        v_next=len(first.output) > 1,
+        n_next=len(first.output) > 2,
+        reset=attributes["reset"].decode(),
+        elem_type=elem_type or onnx.TensorProto.FLOAT,
+    )
+
+
+def _is_binary(node: NodeProto) -> bool:
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    alphabet = attributes["spike_min"], attributes["spike_max"]
+    return alphabet == (0, 1) and attributes["count_max"] < 0
+
+
+def recorded_thresholds(model: onnx.ModelProto) -> dict[str, float | list[float]]:
+    """λ of every neuron as a converted file has it in its metadata: one number, or per channel.
+
+    Empty for a file without them.
+    """
+    text = next((p.value for p in model.metadata_props if p.key == THRESHOLDS_KEY), "{}")
+    thresholds: dict[str, float | list[float]] = json.loads(text)
+    return thresholds

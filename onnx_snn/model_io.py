@@ -1,0 +1,182 @@
+"""Read and write ONNX models: validated on the way in, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from onnx_snn.errors import ModelError, OutputError
+
+ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
+
+
+def read_model(source: ModelSource) -> onnx.ModelProto:
+    """Read a model and check it.
+
+    Args:
+        source: a path, the bytes of a file, or a ``ModelProto`` (returned as it is).
+
+    Returns:
+        The model, with external data loaded.
+
+    Raises:
+        ModelError: no such file, not ONNX, truncated, against the ONNX specification, or with
+            NaN or infinity in its weights.
+    """
+    if isinstance(source, onnx.ModelProto):
+        model, origin = source, "the given model"
+    elif isinstance(source, bytes):
+        model, origin = _parse(source, "the given bytes"), "the given bytes"
+    else:
+        path = Path(source)
+        origin = str(path)
+        model = _read_file(path)
+    _check(model, origin)
+    return model
+
+
+def _read_file(path: Path) -> onnx.ModelProto:
+    if not path.exists():
+        raise ModelError(f"{path}: no such file; give the path of an .onnx file")
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder; give the path of an .onnx file in it")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    model = _parse(data, str(path))
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # onnx raises a different type for each kind of damage
+        raise ModelError(
+            f"{path}: its external data cannot be loaded ({_first_line(error)}); "
+            "keep the data file beside the model"
+        ) from error
+    return model
+
+
+def _parse(data: bytes, origin: str) -> onnx.ModelProto:
+    if not data:
+        raise ModelError(f"{origin}: is empty (0 bytes); export the model again")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as error:
+        raise ModelError(
+            f"{origin}: is not an ONNX model, or is truncated; export or copy it again"
+        ) from error
+    if not model.HasField("graph") or not model.opset_import:
+        raise ModelError(
+            f"{origin}: is not an ONNX model (no graph or no opset); export or copy it again"
+        )
+    return model
+
+
+def _check(model: onnx.ModelProto, origin: str) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.data_type not in _FLOAT_TYPES:
+            continue
+        try:
+            values = numpy_helper.to_array(tensor)
+        except Exception as error:
+            raise ModelError(
+                f"{origin}: initializer '{tensor.name}' is damaged ({_first_line(error)}); "
+                "export or copy the model again"
+            ) from error
+        if not np.isfinite(values).all():
+            kind = "NaN" if np.isnan(values).any() else "infinity"
+            raise ModelError(
+                f"{origin}: initializer '{tensor.name}' holds {kind}; "
+                "repair or retrain the model before converting it"
+            )
+    try:
+        onnx.checker.check_model(model)
+    except ValueError:  # over 2 GiB: the checker cannot take it from memory
+        return
+    except onnx.checker.ValidationError as error:
+        raise ModelError(
+            f"{origin}: breaks the ONNX specification: {_first_line(error)}"
+        ) from error
+
+
+_FLOAT_TYPES = frozenset(
+    {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}
+)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def model_hash(model: onnx.ModelProto) -> str:
+    """SHA-256 of a model's deterministic serialisation, as hexadecimal text."""
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``path``, renamed to it if the block ends well.
+
+    Whatever happens in the block, ``path`` is either the whole new file or what it was before.
+
+    Raises:
+        OutputError: the folder does not exist or cannot be written to.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"{target}: is a folder; name a file in it")
+    try:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent
+        )
+        os.close(handle)
+    except OSError as error:
+        raise OutputError(
+            f"{target}: cannot be written ({error.strerror}); choose a folder that exists "
+            "and that you may write to"
+        ) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(target)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Find out before long work that ``path`` could not be written after it.
+
+    Raises:
+        OutputError: the folder does not exist or cannot be written to.
+    """
+    with suppress(_NotWrittenError), atomic_path(path):
+        raise _NotWrittenError
+
+
+class _NotWrittenError(Exception):
+    """Leaves a block of ``atomic_path`` without a file."""
+
+
+def write_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+    """Write a model to ``path``: the same model gives the same bytes, whole or not at all.
+
+    Raises:
+        OutputError: ``path`` cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))

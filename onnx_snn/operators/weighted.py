@@ -1,0 +1,132 @@
+"""Operators that own weights and so absorb any scale: W' = W·λ_in/λ_out, b' = b/λ_out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnx_snn.graph import activations, is_constant, is_present, rank, set_constant
+from onnx_snn.operators.base import CannotCarryError, Operator, Refusal
+from onnx_snn.scale import ONE, FloatArray, Scale
+
+
+class Weighted(Operator):
+    """Absorbs the wish of its readers, whatever λ its input has."""
+
+    def channel_axis(self, node: gs.Node) -> int:
+        """The axis, of the input and of the output, along which a vector λ can be absorbed."""
+        return 1
+
+    def output(self, node: gs.Node, scales: Sequence[Scale], wish: Scale | None) -> Scale:
+        axis = self.channel_axis(node)
+        if not scales[0].is_scalar and scales[0].axis != axis:
+            raise CannotCarryError(node, activations(node)[0])
+        if wish is None or not (wish.is_scalar or wish.axis == axis):
+            return ONE
+        return wish
+
+    def apply(self, node: gs.Node, scales: Sequence[Scale], out: Scale) -> None:
+        if scales[0] == out == ONE:
+            return
+        weight = np.asarray(node.inputs[1].values, dtype=np.float64)
+        set_constant(node, 1, self.rescaled_weight(node, weight, scales[0], out), "weight")
+        if len(node.inputs) > 2 and is_present(node.inputs[2]):
+            bias = np.asarray(node.inputs[2].values, dtype=np.float64)
+            set_constant(node, 2, bias / out.values, "bias")
+
+    @abstractmethod
+    def rescaled_weight(
+        self, node: gs.Node, weight: FloatArray, scale: Scale, out: Scale
+    ) -> FloatArray:
+        """W·λ_in/λ_out in the node's own layout of weights."""
+
+    def refusal(self, node: gs.Node) -> Refusal | None:
+        if is_constant(node.inputs[0]) or not all(
+            is_constant(tensor) for tensor in node.inputs[1:] if is_present(tensor)
+        ):
+            return Refusal(
+                "its weights are computed at run time, not constant",
+                "export the model with its weights as initializers (constant folding on)",
+            )
+        return None
+
+
+class Conv(Weighted):
+    """Convolution of any rank and any number of groups; W is [O, I/groups, *kernel]."""
+
+    def rescaled_weight(
+        self, node: gs.Node, weight: FloatArray, scale: Scale, out: Scale
+    ) -> FloatArray:
+        groups = int(node.attrs.get("group", 1))
+        outputs, inputs = weight.shape[0], weight.shape[1]
+        scale_in = scale.along(groups * inputs).reshape(groups, 1, inputs)
+        scale_out = out.along(outputs).reshape(groups, outputs // groups, 1)
+        factor = (scale_in / scale_out).reshape(outputs, inputs)
+        return weight * factor.reshape(factor.shape + (1,) * (weight.ndim - 2))
+
+
+class ConvTranspose(Weighted):
+    """Transposed convolution; W is [I, O/groups, *kernel]."""
+
+    def rescaled_weight(
+        self, node: gs.Node, weight: FloatArray, scale: Scale, out: Scale
+    ) -> FloatArray:
+        groups = int(node.attrs.get("group", 1))
+        inputs, outputs = weight.shape[0], weight.shape[1]
+        scale_in = scale.along(inputs).reshape(groups, inputs // groups, 1)
+        scale_out = out.along(groups * outputs).reshape(groups, 1, outputs)
+        factor = (scale_in / scale_out).reshape(inputs, outputs)
+        return weight * factor.reshape(factor.shape + (1,) * (weight.ndim - 2))
+
+
+class Gemm(Weighted):
+    """alpha·x·B + beta·C with B [I, O], or [O, I] where transB."""
+
+    def refusal(self, node: gs.Node) -> Refusal | None:
+        if node.attrs.get("transA", 0):
+            return Refusal(
+                "transA moves the batch axis", "export the layer as a plain Linear or Dense layer"
+            )
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if bias is not None and is_constant(bias) and bias.values.ndim == 2 and bias.shape[0] != 1:
+            return Refusal(
+                "its bias differs from sample to sample of the batch",
+                "export the model with a batch of any size",
+            )
+        return super().refusal(node)
+
+    def rescaled_weight(
+        self, node: gs.Node, weight: FloatArray, scale: Scale, out: Scale
+    ) -> FloatArray:
+        if node.attrs.get("transB", 0):
+            return weight * scale.values / _column(out)
+        return weight * _column(scale) / out.values
+
+
+class MatMul(Weighted):
+    """x·B with B [I, O] and x [N, …, I]; the channels are the last axis."""
+
+    def channel_axis(self, node: gs.Node) -> int:
+        return (rank(node.inputs[0]) or 2) - 1
+
+    def refusal(self, node: gs.Node) -> Refusal | None:
+        refusal = super().refusal(node)
+        if refusal is None and node.inputs[1].values.ndim != 2:
+            return Refusal(
+                "its weights are not a matrix", "export the layer as a plain Linear or Dense layer"
+            )
+        if refusal is None and (rank(node.inputs[0]) or 0) < 2:
+            return Refusal("its input has no batch axis", "give the model's input a batch axis")
+        return refusal
+
+    def rescaled_weight(
+        self, node: gs.Node, weight: FloatArray, scale: Scale, out: Scale
+    ) -> FloatArray:
+        return weight * _column(scale) / out.values
+
+
+def _column(scale: Scale) -> FloatArray:
+    return scale.values if scale.is_scalar else scale.values[:, None]

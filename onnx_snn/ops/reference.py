@@ -1,0 +1,134 @@
+"""The specification of the operator set ``onnx_snn``: its operators in plain NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tensor = NDArray[np.floating[Any]]
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def if_neuron(
+    x: Tensor,
+    timesteps: int,
+    v: Tensor | None = None,
+    n: Tensor | None = None,
+    *,
+    constant_input: bool = False,
+    v_threshold: float = 1.0,
+    v_init: float = 0.5,
+    reset: str = "subtract",
+    spike_min: int = 0,
+    spike_max: int = 1,
+    count_min: int = 0,
+    count_max: int = -1,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Runs integrate-and-fire neurons over a number of time steps.
+
+    At each step a neuron adds its input current to its membrane potential V, emits
+    ``s = floor(V / v_threshold)`` limited to its alphabet, and takes ``s * v_threshold`` off V
+    (soft reset; Rueckauer et al. 2017, "Conversion of continuous-valued deep networks to efficient
+    event-driven networks for image classification"). With the alphabet {0, 1} it fires where
+    V >= v_threshold; {-1, 0, 1} and ``count_min=0`` make the signed neuron that takes back spikes
+    it should not have sent, and never more than it did (ST-BIF); {0, ..., m} a burst neuron.
+
+    A count limit forbids spikes and never forces one. A NaN potential emits the lowest spike
+    allowed and stays NaN; infinity follows IEEE arithmetic. The arithmetic is that of x's type;
+    for float16 the state is float32 within the call and rounded once, at its end. ``v_threshold``
+    and ``v_init`` are rounded to float32, which is how an ONNX attribute stores them.
+
+    Args:
+        x: Input currents in units of the potential, ``[T * N, ...]``; row ``t * N + i`` is sample
+            ``i`` at step ``t``. With ``constant_input``, ``[N, ...]``.
+        timesteps: T, at least 1.
+        v: Potential before the first step, ``[N, ...]`` or a scalar; ``v_init * v_threshold`` if
+            absent.
+        n: Sum of the spikes before the first step, finite, ``[N, ...]`` or a scalar; 0 if absent.
+        constant_input: Whether every step gets the same current.
+        v_threshold: Firing threshold, positive.
+        v_init: Initial potential in units of the threshold.
+        reset: ``"subtract"``, or ``"zero"``: V becomes 0 where a spike was emitted.
+        spike_min: Lowest spike, at most 0.
+        spike_max: Highest spike, at least 1.
+        count_min: Lowest value the sum of spikes may fall to, at most 0; binding only where
+            ``spike_min`` is negative.
+        count_max: Highest value the sum of spikes may rise to; -1: no limit.
+
+    Returns:
+        The spikes ``[T * N, ...]``, and the potential and the sum of spikes after the last step,
+        both ``[N, ...]``; all of x's type.
+
+    Raises:
+        ValueError: If a shape or an attribute is not as described.
+    """
+    if timesteps < 1:
+        raise ValueError(f"IFNeuron: T must be 1 or more, not {timesteps}")
+    if x.ndim == 0:
+        raise ValueError("IFNeuron: x must have a leading axis of T*N rows, but it is a scalar")
+    if not constant_input and len(x) % timesteps:
+        raise ValueError(
+            f"IFNeuron: x has {len(x)} rows, which is not a multiple of T = {timesteps}"
+        )
+    if not (0 < v_threshold < np.inf and np.isfinite(v_init)):
+        raise ValueError("IFNeuron: v_threshold must be positive, and it and v_init finite")
+    if reset not in ("subtract", "zero"):
+        raise ValueError(f'IFNeuron: reset must be "subtract" or "zero", not "{reset}"')
+    if not (spike_min <= 0 < spike_max and count_min <= 0 and count_max >= -1):
+        raise ValueError(
+            "IFNeuron: need spike_min <= 0 < spike_max, count_min <= 0, count_max >= -1"
+        )
+
+    state = np.dtype(np.float32) if x.dtype == np.float16 else x.dtype
+    rows = len(x) if constant_input else len(x) // timesteps
+    shape = (rows, *x.shape[1:])
+    for name, tensor in (("v", v), ("n", n)):
+        if tensor is not None and tensor.shape not in ((), shape):
+            raise ValueError(f"IFNeuron: {name} has shape {tensor.shape}, but {shape} is needed")
+
+    threshold = state.type(np.float32(v_threshold))
+    start = state.type(np.float32(v_init)) * threshold if v is None else v
+    potential = np.broadcast_to(start, shape).astype(state)
+    count = np.broadcast_to(0 if n is None else n, shape).astype(state)
+    limit = np.inf if count_max < 0 else count_max
+
+    spikes = np.empty((timesteps, *shape), x.dtype)
+    for t in range(timesteps):
+        potential += x if constant_input else x[t * rows : (t + 1) * rows]
+        lowest = np.minimum(np.maximum(spike_min, count_min - count), 0)
+        highest = np.maximum(np.minimum(spike_max, limit - count), 0)
+        s = np.fmin(np.fmax(np.floor(potential / threshold), lowest), highest)
+        if reset == "subtract":
+            potential -= s * threshold
+        else:
+            potential = np.where(s != 0, state.type(0), potential)
+        count += s
+        spikes[t] = s
+    return spikes.reshape(-1, *shape[1:]), potential.astype(x.dtype), count.astype(x.dtype)
+
+
+def large_values(
+    x: Tensor, floor: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Finds the values that a high quantile is among.
+
+    Calibration adds it to a network behind each activation; it is never part of a converted model.
+
+    Args:
+        x: Activations ``[N, C, ...]``.
+        floor: Of each channel the number to find the values above of, ``[C]``.
+
+    Returns:
+        The values that are not at or below their channel's floor, NaN included, as
+        ``channel << 32 | bits of the value as float32``, ``[K]``; and the number of values of a
+        channel, ``[]``.
+    """
+    channels, features = len(floor), int(np.prod(x.shape[2:]))
+    with np.errstate(over="ignore"):
+        rows = x.reshape(len(x), channels * features).astype(np.float32, copy=False)
+    found = np.flatnonzero(~(rows <= np.repeat(floor, features)))
+    channel = found // max(features, 1) % channels
+    above = channel << 32 | rows.reshape(-1)[found].view(np.uint32)
+    return above, np.array(len(x) * features, np.int64)

@@ -1,0 +1,209 @@
+"""Normalise: every activation in units of its threshold; the function stays the same.
+
+A neuron's output carries λ (its threshold in the ANN's units), so a spike is worth 1. λ runs
+forward from neurons and inputs; the λ that a neuron, an addition or an output needs runs
+backward as a wish, and the first operator with weights on the way absorbs it:
+
+    W'[o, i] = W[o, i]·λ_in[i]/λ_out[o]        b'[o] = b[o]/λ_out[o]
+
+Where no operator with weights stands between (an identity shortcut), one Mul by λ_in/λ_out, a
+synapse, is put in. Graph inputs and outputs stay in the ANN's units (λ = 1).
+
+Source: Rueckauer et al. 2017, "Conversion of continuous-valued deep networks to efficient
+event-driven networks for image classification", section 2.2.1 (weight normalisation), extended
+to graphs and to one λ per channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnx_snn.analyse import Analysis
+from onnx_snn.graph import activations, insert_before, replace_uses
+from onnx_snn.operators import Analog, CannotCarryError, Kind, Operator, operator_of
+from onnx_snn.operators.weighted import Weighted
+from onnx_snn.scale import ONE, Scale
+from onnx_snn.thresholds import Threshold
+
+
+def normalise(
+    graph: gs.Graph, analysis: Analysis, thresholds: Mapping[str, Threshold]
+) -> dict[str, Scale]:
+    """Rescale the weights of a folded graph so that each neuron's threshold is 1.
+
+    Args:
+        graph: clean and folded; edited in place.
+        analysis: of this graph.
+        thresholds: for each spiking node's output tensor (by name), λ.
+
+    Returns:
+        The λ that each of these tensors got. ANN value = λ · value in the new graph.
+    """
+    chosen = {name: threshold.scale for name, threshold in thresholds.items()}
+    plan = _Plan(graph, analysis)
+    while True:
+        try:
+            scales = plan.scales(chosen)
+            break
+        except CannotCarryError as error:
+            # Coarsen every neuron whose channels arrive at the node that cannot carry them, or,
+            # where they come from a wish of later neurons, all that are still per channel.
+            names = plan.sources(error.tensor) or set(chosen)
+            names = {name for name in names if not chosen[name].is_scalar} or set(chosen)
+            for name in names:
+                chosen[name] = thresholds[name].layer
+    _apply(graph, plan, scales, chosen)
+    return chosen
+
+
+class _Plan:
+    """Which λ every tensor gets; decided before the first edit."""
+
+    def __init__(self, graph: gs.Graph, analysis: Analysis) -> None:
+        self.graph = graph
+        self.tail = analysis.tail
+        self.analog = {v.node for v in analysis.verdicts if v.kind is Kind.ANALOG}
+
+    def operator(self, node: gs.Node) -> Operator:
+        return Analog() if node.name in self.analog else operator_of(node)
+
+    def scales(self, chosen: Mapping[str, Scale]) -> dict[str, Scale]:
+        """λ of every tensor by name, before synapses are put in."""
+        wishes = self._wishes(chosen)
+        scales = {tensor.name: ONE for tensor in self.graph.inputs}
+        for node in self.graph.nodes:
+            given = self.given(node, scales, wishes, chosen)
+            for tensor in node.outputs:
+                out = chosen.get(tensor.name)
+                if out is None:
+                    out = self.operator(node).output(node, given, wishes.get(tensor.name))
+                _check_length(node, tensor, out)
+                scales[tensor.name] = out
+        self.wishes = wishes
+        return scales
+
+    def given(
+        self,
+        node: gs.Node,
+        scales: Mapping[str, Scale],
+        wishes: Mapping[str, Scale],
+        chosen: Mapping[str, Scale],
+    ) -> list[Scale]:
+        """λ of the node's inputs as it will see them, behind any synapse."""
+        inputs = activations(node)
+        actual = [scales[tensor.name] for tensor in inputs]
+        demands = self.demands(node, actual, wishes, chosen)
+        return [a if d is None else d for a, d in zip(actual, demands, strict=True)]
+
+    def demands(
+        self,
+        node: gs.Node,
+        actual: Sequence[Scale],
+        wishes: Mapping[str, Scale],
+        chosen: Mapping[str, Scale],
+    ) -> Sequence[Scale | None]:
+        output = node.outputs[0].name
+        if output in chosen:
+            return [chosen[output]] * len(actual)
+        return self.operator(node).demand(node, actual, wishes.get(output))
+
+    def _wishes(self, chosen: Mapping[str, Scale]) -> dict[str, Scale]:
+        """For each tensor the λ that its first reader to have a wish would like."""
+        wishes = {tensor.name: ONE for tensor in self.graph.outputs}
+        for node in reversed(self.graph.nodes):
+            output = node.outputs[0].name
+            if output in chosen:
+                wanted: Sequence[Scale | None] = [chosen[output]] * len(activations(node))
+            elif output in wishes or node.name in self.analog:
+                wanted = self.operator(node).wish(node, wishes.get(output, ONE))
+            else:
+                continue
+            for tensor, wish in zip(activations(node), wanted, strict=True):
+                if wish is not None:
+                    wishes.setdefault(tensor.name, wish)
+        return wishes
+
+    def sources(self, tensor: gs.Variable) -> set[str]:
+        """Neurons whose λ reaches a tensor without passing another neuron or any weights."""
+        names: set[str] = set()
+        pending = [tensor]
+        while pending:
+            current = pending.pop()
+            for node in current.inputs:
+                operator = self.operator(node)
+                if operator.kind is Kind.SPIKING:
+                    names.add(current.name)
+                elif not isinstance(operator, Weighted | Analog):
+                    pending += activations(node)
+        return names
+
+
+def _check_length(node: gs.Node, tensor: gs.Variable, scale: Scale) -> None:
+    """A vector λ must have one entry per channel: broadcasting may have widened the tensor."""
+    if scale.is_scalar or tensor.shape is None:
+        return
+    size = tensor.shape[scale.axis]
+    if isinstance(size, int) and size != scale.values.size:
+        raise CannotCarryError(node, activations(node)[0])
+
+
+def _apply(
+    graph: gs.Graph, plan: _Plan, scales: Mapping[str, Scale], chosen: Mapping[str, Scale]
+) -> None:
+    synapses: dict[tuple[str, bytes], gs.Variable] = {}
+    for node in list(graph.nodes):
+        inputs = activations(node)
+        given = plan.given(node, scales, plan.wishes, chosen)
+        for tensor, target in zip(inputs, given, strict=True):
+            source = scales[tensor.name]
+            if source != target:
+                scaled = _synapse(graph, node, tensor, source, target, synapses)
+                node.inputs = [scaled if t is tensor else t for t in node.inputs]
+        if node.outputs[0].name not in chosen:
+            plan.operator(node).apply(node, given, scales[node.outputs[0].name])
+    for index, tensor in enumerate(list(graph.outputs)):
+        if scales[tensor.name] != ONE:
+            _restore_output(graph, index, scales[tensor.name])
+
+
+def _synapse(
+    graph: gs.Graph,
+    node: gs.Node | None,
+    tensor: gs.Variable,
+    source: Scale,
+    target: Scale,
+    known: dict[tuple[str, bytes], gs.Variable],
+) -> gs.Variable:
+    """tensor·λ_source/λ_target, one Mul for all readers that need the same."""
+    axes = len(tensor.shape)
+    factor = source.shaped(axes) / target.shaped(axes)
+    key = (tensor.name, np.ascontiguousarray(factor).tobytes())
+    if key not in known:
+        name = f"{tensor.name}/synapse" + (f"_{len(known)}" if known else "")
+        known[key] = gs.Variable(name, tensor.dtype, list(tensor.shape))
+        weight = gs.Constant(f"{name}/weight", np.asarray(factor, dtype=tensor.dtype))
+        multiply = gs.Node("Mul", name, inputs=[tensor, weight], outputs=[known[key]])
+        if node is None:
+            graph.nodes.append(multiply)
+        else:
+            insert_before(graph, node, [multiply])
+    return known[key]
+
+
+def _restore_output(graph: gs.Graph, index: int, scale: Scale) -> None:
+    """Bring a graph output that spikes back to the ANN's units, under its own name."""
+    output = graph.outputs[index]
+    inner = gs.Variable(f"{output.name}/normalised", output.dtype, output.shape)
+    producer = output.inputs[0]
+    producer.outputs = [inner if t is output else t for t in producer.outputs]
+    replace_uses(graph, output, inner)
+    graph.outputs[index] = output
+    weight = gs.Constant(
+        f"{output.name}/restore/weight",
+        np.asarray(scale.shaped(len(output.shape)), dtype=output.dtype),
+    )
+    name = f"{output.name}/restore"
+    graph.nodes.append(gs.Node("Mul", name, inputs=[inner, weight], outputs=[output]))

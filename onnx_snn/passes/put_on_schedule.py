@@ -1,0 +1,364 @@
+"""Schedule: give a spiking network its time axis as nodes, inputs and outputs.
+
+- ``layer``: T steps folded into the batch of every layer; the graph is as long as the ANN's.
+- ``loop``: an ONNX Loop over blocks of steps; membranes and sums are carried from one to the next.
+- ``step``: one block of steps per Run; membranes and sums are inputs and outputs of the file.
+
+The nodes of the network itself are the same in all three; see ``SpikingGraph``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnx_snn.emit import Emitter
+from onnx_snn.graph import activations
+from onnx_snn.schedule import CLOCK, Readout, Schedule, ScheduleOptions, ScheduleRecord, StateRecord
+from onnx_snn.spiking_graph import InputCoding, SpikingGraph
+
+PREFIX = "onnx_snn"
+
+
+def put_on_schedule(network: SpikingGraph, options: ScheduleOptions) -> ScheduleRecord:
+    """Put a spiking network on a schedule.
+
+    Args:
+        network: its graph is edited in place, and is complete but for the default value of T.
+        options: which schedule.
+
+    Returns:
+        What a file must record to be read back by ``onnx_snn.reschedule``.
+    """
+    readouts = [(node.inputs[0].name, node.outputs[0]) for node in network.readouts()]
+    temporal = network.temporal_nodes()
+    sequences = _open_inputs(network)
+    states: list[StateRecord] = []
+    if options.schedule is Schedule.LAYER:
+        _layer(network, options, sequences)
+    elif options.schedule is Schedule.LOOP:
+        _loop(network, options, sequences, temporal)
+    else:
+        states = _step(network, options, sequences)
+    stacked = {}
+    if options.readout is Readout.RUNNING:
+        stacked = _stack_outputs(network, [mean for _, mean in readouts])
+    return ScheduleRecord(
+        schedule=options.schedule,
+        readout=options.readout,
+        coding=network.coding,
+        timesteps=options.timesteps,
+        block=options.block,
+        timesteps_input="" if sequences else network.timesteps.name,
+        readouts=[[rows, mean.name] for rows, mean in readouts],
+        outputs=stacked,
+        states=states,
+        sequences={s.whole.name: s.rows.name for s in sequences},
+    )
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """An input [T, N, …] and the folded rows that the network reads."""
+
+    whole: gs.Variable
+    rows: gs.Variable
+
+
+def _open_inputs(network: SpikingGraph) -> list[_Sequence]:
+    """Make T an input of the graph, or put sequences in the place of folded inputs."""
+    graph = network.graph
+    if network.coding is InputCoding.CONSTANT:
+        graph.inputs.append(network.timesteps)
+        return []
+    sequences = []
+    for index, rows in enumerate(graph.inputs):
+        whole = gs.Variable(rows.name, rows.dtype, ["T", "N", *rows.shape[1:]])
+        rows.name = f"{rows.name}/rows"
+        graph.inputs[index] = whole
+        sequences.append(_Sequence(whole, rows))
+    return sequences
+
+
+def _layer(network: SpikingGraph, options: ScheduleOptions, sequences: list[_Sequence]) -> None:
+    graph = network.graph
+    graph.nodes[:0] = _fold_sequences(network, sequences)
+    for node in network.readouts():
+        nodes: list[gs.Node] = []
+        emit = Emitter(nodes, node.name)
+        rows, mean = _take_apart(node)
+        currents = emit.split_time(rows, network.timesteps)
+        if options.readout is Readout.RUNNING:
+            _running_mean(
+                emit,
+                emit.node("CumSum", [currents, emit.const(0)]),
+                emit.const(0),
+                network.timesteps,
+                mean,
+            )
+        else:
+            total = emit.node("ReduceSum", [currents, emit.const([0])], keepdims=0)
+            _mean(emit, total, network.timesteps, mean)
+        _replace(graph, node, nodes)
+
+
+def _step(
+    network: SpikingGraph, options: ScheduleOptions, sequences: list[_Sequence]
+) -> list[StateRecord]:
+    graph = network.graph
+    states: list[StateRecord] = []
+
+    def state(before: gs.Variable, after: gs.Variable, init: float) -> None:
+        graph.inputs.append(before)
+        states.append(StateRecord(before.name, after.name, init))
+        after_states.append(after)
+
+    after_states: list[gs.Variable] = []
+    for node in network.neurons():
+        shape = ["N", *node.outputs[0].shape[1:]]
+        before = gs.Variable(f"{node.name}/v", node.outputs[0].dtype, shape)
+        after = gs.Variable(f"{node.name}/v_next", node.outputs[0].dtype, list(shape))
+        state(before, after, float(node.attrs["v_init"]) * float(node.attrs["v_threshold"]))
+        node.inputs[2] = before
+        node.outputs[1] = after
+    head: list[gs.Node] = _fold_sequences(network, sequences)
+    clock = Emitter(head, f"{PREFIX}/clock")
+    past = gs.Variable(CLOCK, np.dtype(np.int64), [])
+    now = gs.Variable(f"{CLOCK}_next", np.dtype(np.int64), [])
+    clock.node("Add", [past, network.timesteps], into=now)
+    state(past, now, 0)
+    graph.nodes[:0] = head
+    for node in network.readouts():
+        nodes: list[gs.Node] = []
+        emit = Emitter(nodes, node.name)
+        rows, mean = _take_apart(node)
+        shape = ["N", *rows.shape[1:]]
+        before = gs.Variable(f"{node.name}/sum", rows.dtype, shape)
+        after = gs.Variable(f"{node.name}/sum_next", rows.dtype, list(shape))
+        state(before, after, 0.0)
+        currents = emit.split_time(rows, network.timesteps)
+        block = emit.node("ReduceSum", [currents, emit.const([0])], keepdims=0)
+        emit.node("Add", [before, block], into=after)
+        if options.readout is Readout.RUNNING:
+            sums = emit.node("CumSum", [currents, emit.const(0)])
+            sums = emit.node("Add", [sums, before])
+            _running_mean(emit, sums, past, network.timesteps, mean)
+        else:
+            _mean(emit, after, now, mean)
+        _replace(graph, node, nodes)
+    graph.outputs.extend(after_states)
+    return states
+
+
+def _loop(
+    network: SpikingGraph,
+    options: ScheduleOptions,
+    sequences: list[_Sequence],
+    inside: list[gs.Node],
+) -> None:
+    """``inside``: the network's temporal nodes, which become the body of the Loop."""
+    graph, readouts = network.graph, network.readouts()
+    head: list[gs.Node] = []
+    before = Emitter(head, f"{PREFIX}/before_loop")
+    _count_steps(before, network, sequences)
+    block = before.const(options.block)
+    round_up = before.node("Add", [network.timesteps, before.const(options.block - 1)])
+    trips = before.node("Div", [round_up, block])
+
+    body: list[gs.Node] = []
+    emit = Emitter(body, f"{PREFIX}/block")
+    iteration = gs.Variable(f"{PREFIX}/iteration", np.dtype(np.int64), [])
+    going = gs.Variable(f"{PREFIX}/going", np.dtype(np.bool_), [])
+    steps = _begin_block(emit, network, sequences, iteration, block)
+    for node in inside:
+        node.inputs = [steps if t is network.timesteps else t for t in node.inputs]
+    body += inside
+
+    carried = _Carried()
+    for node in network.neurons():
+        v_in, v_out = carried.add(f"{node.name}/v", node.outputs[0].dtype, node.inputs[2])
+        node.inputs[2], node.outputs[1] = v_in, v_out
+    tail: list[gs.Node] = []
+    after = Emitter(tail, f"{PREFIX}/after_loop")
+    for node in readouts:
+        name = node.name
+        rows, mean = _take_apart(node)
+        currents = emit.split_time(rows, steps)
+        zero = gs.Constant(f"{name}/zero", np.zeros((), rows.dtype))
+        past, now = carried.add(f"{name}/sum", rows.dtype, zero)
+        block_sum = emit.node("ReduceSum", [currents, emit.const([0])], keepdims=0)
+        emit.node("Add", [past, block_sum], into=now)
+        if options.readout is Readout.RUNNING:
+            sums = emit.node("Add", [emit.node("CumSum", [currents, emit.const(0)]), past])
+            missing = emit.node("Sub", [block, steps])
+            scanned = carried.scan(f"{name}/sums", rows.dtype, _pad_steps(emit, sums, missing))
+            sums = _first_steps(after, after.join_time(scanned), network.timesteps)
+            _running_mean(after, sums, after.const(0), network.timesteps, mean)
+        else:
+            _mean(after, carried.finals[-1], network.timesteps, mean)
+
+    still_going = emit.node("Identity", [going], dtype=np.bool_)
+    loop = gs.Node(
+        "Loop",
+        f"{PREFIX}/loop",
+        attrs={
+            "body": gs.Graph(
+                nodes=body,
+                inputs=[iteration, going, *carried.inside],
+                outputs=[still_going, *carried.next, *carried.scans],
+                name=f"{PREFIX}/block",
+                opset=graph.opset,
+            )
+        },
+        inputs=[trips, gs.Variable.empty(), *carried.starts],
+        outputs=[*carried.finals, *carried.scanned],
+    )
+    behind = _behind(graph, [tensor for node in tail for tensor in node.outputs])
+    taken = {id(node) for node in (*inside, *readouts)}
+    rest = [node for node in graph.nodes if id(node) not in taken]
+    ahead = [node for node in rest if node.name not in behind]
+    graph.nodes[:] = [*head, *ahead, loop, *tail, *(n for n in rest if n.name in behind)]
+
+
+def _begin_block(
+    emit: Emitter,
+    network: SpikingGraph,
+    sequences: list[_Sequence],
+    iteration: gs.Variable,
+    block: gs.Tensor,
+) -> gs.Variable:
+    """The number of steps in this block (the last may be shorter), and its part of sequences."""
+    start = emit.node("Mul", [iteration, block], dtype=np.int64)
+    left = emit.node("Sub", [network.timesteps, start], dtype=np.int64)
+    steps = emit.node("Min", [block, left], dtype=np.int64)
+    for sequence in sequences:
+        end = emit.node("Add", [start, steps])
+        part = emit.node(
+            "Slice",
+            [sequence.whole, emit.vector(start), emit.vector(end), emit.const([0])],
+            dtype=sequence.whole.dtype,
+        )
+        emit.join_time(part, into=sequence.rows)
+    return steps
+
+
+def _pad_steps(emit: Emitter, sequence: gs.Variable, missing: gs.Tensor) -> gs.Variable:
+    """[t, N, …] with zeros behind: a Loop stacks equal shapes, the last block may be shorter."""
+    pads = emit.node("Concat", [emit.const([0]), emit.vector(missing)], axis=0)
+    inputs = [sequence, pads, gs.Variable.empty(), emit.const([0])]
+    return emit.node("Pad", inputs, dtype=sequence.dtype)
+
+
+def _first_steps(emit: Emitter, sequence: gs.Variable, count: gs.Tensor) -> gs.Variable:
+    inputs = [sequence, emit.const([0]), emit.vector(count), emit.const([0])]
+    return emit.node("Slice", inputs, dtype=sequence.dtype)
+
+
+class _Carried:
+    """What a Loop carries from block to block, per tensor its four names; and what it stacks."""
+
+    def __init__(self) -> None:
+        self.starts: list[gs.Tensor] = []
+        self.inside: list[gs.Variable] = []
+        self.next: list[gs.Variable] = []
+        self.finals: list[gs.Variable] = []
+        self.scans: list[gs.Variable] = []
+        self.scanned: list[gs.Variable] = []
+
+    def add(
+        self, name: str, dtype: np.dtype[np.generic], start: gs.Tensor
+    ) -> tuple[gs.Variable, gs.Variable]:
+        """Carry one more tensor; returns it as the body reads it, and as the body leaves it.
+
+        It starts as a scalar and has its full shape from the first block on.
+        """
+        before, after, final = (
+            gs.Variable(f"{name}{suffix}", dtype) for suffix in ("", "_next", "_final")
+        )
+        self.starts.append(start)
+        self.inside.append(before)
+        self.next.append(after)
+        self.finals.append(final)
+        return before, after
+
+    def scan(self, name: str, dtype: np.dtype[np.generic], block: gs.Variable) -> gs.Variable:
+        """Stack what every block gives: [blocks, *shape of one]."""
+        self.scans.append(block)
+        self.scanned.append(gs.Variable(name, dtype))
+        return self.scanned[-1]
+
+
+def _count_steps(emit: Emitter, network: SpikingGraph, sequences: list[_Sequence]) -> None:
+    if sequences:
+        shape = emit.node("Shape", [sequences[0].whole])
+        emit.node("Gather", [shape, emit.const(0)], into=network.timesteps)
+
+
+def _fold_sequences(network: SpikingGraph, sequences: list[_Sequence]) -> list[gs.Node]:
+    """[T, N, …] to rows, and T from its shape; nothing where the input is constant."""
+    nodes: list[gs.Node] = []
+    emit = Emitter(nodes, f"{PREFIX}/sequence")
+    _count_steps(emit, network, sequences)
+    for sequence in sequences:
+        emit.join_time(sequence.whole, into=sequence.rows)
+    return nodes
+
+
+def _take_apart(readout: gs.Node) -> tuple[gs.Variable, gs.Variable]:
+    """Free the two tensors of a placeholder."""
+    rows, mean = readout.inputs[0], readout.outputs[0]
+    readout.inputs.clear()
+    readout.outputs.clear()
+    return rows, mean
+
+
+def _mean(emit: Emitter, total: gs.Tensor, count: gs.Tensor, into: gs.Variable) -> None:
+    emit.node("Div", [total, emit.node("CastLike", [count, total])], into=into)
+
+
+def _running_mean(
+    emit: Emitter, sums: gs.Tensor, past: gs.Tensor, count: gs.Tensor, into: gs.Variable
+) -> None:
+    """Sums so far [T, N, …], divided by the steps so far, as rows."""
+    means = emit.node("Div", [sums, emit.step_numbers(past, count, sums)], dtype=into.dtype)
+    emit.join_time(means, into=into)
+    if into.shape:
+        into.shape = ["T*N", *into.shape[1:]]
+
+
+def _replace(graph: gs.Graph, node: gs.Node, nodes: list[gs.Node]) -> None:
+    at = graph.nodes.index(node)
+    graph.nodes[at : at + 1] = nodes
+
+
+def _behind(graph: gs.Graph, roots: list[gs.Variable]) -> set[str]:
+    """Names of the nodes that depend on the given tensors."""
+    known = {tensor.name for tensor in roots}
+    names = set()
+    for node in graph.nodes:
+        if any(tensor.name in known for tensor in activations(node)):
+            known |= {tensor.name for tensor in node.outputs}
+            names.add(node.name)
+    return names
+
+
+def _stack_outputs(network: SpikingGraph, means: list[gs.Variable]) -> dict[str, str]:
+    """Give outputs that vary with time the shape [T, N, …]; returns the rows behind each."""
+    graph = network.graph
+    behind = _behind(graph, means)
+    varying = {tensor.name for tensor in means}
+    varying |= {t.name for node in graph.nodes if node.name in behind for t in node.outputs}
+    stacked = {}
+    for index, output in enumerate(graph.outputs):
+        if output.name not in varying:
+            continue
+        shape = None if output.shape is None else output.shape[1:]
+        whole = gs.Variable(output.name, output.dtype, shape and ["T", "N", *shape])
+        output.name = f"{whole.name}/rows"
+        emit = Emitter(graph.nodes, output.name)
+        emit.split_time(output, network.timesteps, into=whole)
+        graph.outputs[index] = whole
+        stacked[whole.name] = output.name
+    return stacked

@@ -1,0 +1,142 @@
+"""Look at the activations of a network while onnxruntime runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import helper
+
+from onnx_snn.errors import RuntimeUnavailableError
+from onnx_snn.onnxruntime_api import onnxruntime
+from onnx_snn.ops import DOMAIN, LARGE_VALUES, VERSION
+from onnx_snn.ops.reference import large_values
+from onnx_snn.session import get_library_path
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What one run says about one activation.
+
+    Attributes:
+        above: values above the floor, see ``reference.large_values``.
+        count: number of values of each channel, those below the floor included.
+        greatest: of each channel, where the type is finer than that of ``above``.
+    """
+
+    above: npt.NDArray[np.int64]
+    count: int
+    greatest: Array | None = None
+
+
+class Probe(Protocol):
+    """Runs a network and reports on its activations."""
+
+    def observe(
+        self, feeds: Mapping[str, Array], floors: Sequence[npt.NDArray[np.float32]]
+    ) -> list[Observed]:
+        """Run once; ``floors`` has a floor [C] for each activation."""
+
+
+def channels_of(tensor: gs.Variable) -> int | None:
+    """Number of channels: the size of axis 1, if there is one and it is always the same."""
+    shape = tensor.shape
+    return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None
+
+
+def make_probe(graph: gs.Graph, tensors: Sequence[gs.Variable]) -> Probe:
+    """The fastest probe that there is for these activations; the graph is not changed."""
+    try:
+        library = get_library_path()
+    except RuntimeUnavailableError:
+        return ValueProbe(graph, tensors)
+    if any(tensor.dtype != np.float32 for tensor in tensors):
+        return ValueProbe(graph, tensors)
+    return NativeProbe(graph, tensors, library)
+
+
+class ValueProbe:
+    """Fetches all activations from onnxruntime and looks at them with NumPy."""
+
+    def __init__(self, graph: gs.Graph, tensors: Sequence[gs.Variable]) -> None:
+        self._names = [tensor.name for tensor in tensors]
+        self._channels = [channels_of(tensor) or 1 for tensor in tensors]
+        self._session = _session(gs.export_onnx(graph), self._names)
+
+    def values(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """The activations, each [N, C, F]; C is 1 where there are no channels."""
+        results = self._session.run(self._names, dict(feeds))
+        return [
+            values.reshape(len(values), channels, values.size // (len(values) * channels))
+            for values, channels in zip(results, self._channels, strict=True)
+        ]
+
+    def observe(
+        self, feeds: Mapping[str, Array], floors: Sequence[npt.NDArray[np.float32]]
+    ) -> list[Observed]:
+        observed = []
+        for values, floor in zip(self.values(feeds), floors, strict=True):
+            above, count = large_values(values, floor)
+            is_finer = values.dtype == np.float64
+            greatest = values.max(axis=(0, 2), initial=0) if is_finer else None
+            observed.append(Observed(above, int(count), greatest))
+        return observed
+
+
+class NativeProbe:
+    """Lets a native operator look at the activations where they are made."""
+
+    def __init__(self, graph: gs.Graph, tensors: Sequence[gs.Variable], library: str) -> None:
+        model = gs.export_onnx(graph)
+        self._floors = [f"onnx_snn/probe/{index}/floor" for index in range(len(tensors))]
+        self._names: list[str] = []
+        for tensor, floor in zip(tensors, self._floors, strict=True):
+            self._names += self._add_operator(model.graph, tensor, floor)
+        model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
+        self._session = _session(model, self._names, library)
+
+    @staticmethod
+    def _add_operator(graph: onnx.GraphProto, tensor: gs.Variable, floor: str) -> list[str]:
+        channels, source = channels_of(tensor), tensor.name
+        if channels is None:
+            one = helper.make_tensor(f"{floor}/shape", onnx.TensorProto.INT64, [3], [0, 1, -1])
+            graph.initializer.append(one)
+            source = f"{floor}/values"
+            graph.node.append(helper.make_node("Reshape", [tensor.name, one.name], [source]))
+        outputs = [f"{floor}/{name}" for name in ("above", "count")]
+        graph.input.append(
+            helper.make_tensor_value_info(floor, onnx.TensorProto.FLOAT, [channels or 1])
+        )
+        graph.node.append(helper.make_node(LARGE_VALUES, [source, floor], outputs, domain=DOMAIN))
+        return outputs
+
+    def observe(
+        self, feeds: Mapping[str, Array], floors: Sequence[npt.NDArray[np.float32]]
+    ) -> list[Observed]:
+        everything = {**feeds, **dict(zip(self._floors, floors, strict=True))}
+        results = self._session.run(self._names, everything)
+        return [
+            Observed(above, int(count))
+            for above, count in zip(results[::2], results[1::2], strict=True)
+        ]
+
+
+def _session(model: onnx.ModelProto, outputs: Sequence[str], library: str | None = None) -> Any:
+    del model.graph.output[:]
+    for name in outputs:
+        model.graph.output.append(helper.make_empty_tensor_value_info(name))
+    api = onnxruntime()
+    options = api.SessionOptions()
+    options.log_severity_level = 3
+    if library is not None:
+        options.register_custom_ops_library(library)
+    return api.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )

@@ -1,0 +1,149 @@
+"""Put a converted network on another schedule, readout or T, without converting it again."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from onnx_snn.export import export
+from onnx_snn.graph import replace_uses, unique_name
+from onnx_snn.model_io import ModelSource, read_model
+from onnx_snn.ops import DOMAIN, IF_NEURON
+from onnx_snn.options import parse_choice
+from onnx_snn.passes.put_on_schedule import put_on_schedule
+from onnx_snn.schedule import (
+    METADATA_KEY,
+    Readout,
+    Schedule,
+    ScheduleOptions,
+    ScheduleRecord,
+)
+from onnx_snn.spiking_graph import READOUT, SpikingGraph
+
+
+def reschedule(
+    source: ModelSource,
+    *,
+    schedule: str | None = None,
+    readout: str | None = None,
+    timesteps: int | None = None,
+    block: int | None = None,
+) -> onnx.ModelProto:
+    """The same spiking network, run another way. What is not given stays as it is.
+
+    Args:
+        source: a converted model, of any schedule.
+        schedule: ``"layer"``, ``"loop"`` or ``"step"``.
+        readout: ``"mean"`` (outputs [N, …]) or ``"running"`` (outputs [T, N, …]).
+        timesteps: default number of steps T.
+        block: steps evaluated together in ``loop``.
+
+    Raises:
+        ModelError: not a model made by onnx_snn.
+        OptionError: an unknown schedule or readout, T or block not a positive whole number.
+    """
+    model = read_model(source)
+    record = ScheduleRecord.of(model)
+    options = ScheduleOptions(
+        schedule=parse_choice(Schedule, schedule or record.schedule, "schedule"),
+        readout=parse_choice(Readout, readout or record.readout, "readout"),
+        timesteps=record.timesteps if timesteps is None else timesteps,
+        block=record.block if block is None else block,
+    )
+    network = unschedule(model, record)
+    new = put_on_schedule(network, options)
+    metadata = {p.key: p.value for p in model.metadata_props if p.key != METADATA_KEY}
+    return export(network.graph, new, metadata)
+
+
+def unschedule(model: onnx.ModelProto, record: ScheduleRecord) -> SpikingGraph:
+    """Undo ``put_on_schedule``: the network as it was before, with its placeholders."""
+    graph = gs.import_onnx(_without_default(model, record.timesteps_input))
+    if record.schedule is Schedule.LOOP:
+        _unroll(graph)
+    timesteps = _free_timesteps(graph, record)
+    tensors = graph.tensors()
+    _restore_sequences(graph, record, tensors)
+    _restore_outputs(graph, record, tensors)
+    for rows_name, mean_name in record.readouts:
+        rows, mean = tensors[rows_name], tensors[mean_name]
+        mean.inputs.clear()
+        mean.shape = None if mean.shape is None else ["N", *mean.shape[1:]]
+        name = f"{rows_name}/readout"
+        graph.nodes.append(gs.Node(READOUT, name, inputs=[rows], outputs=[mean], domain=DOMAIN))
+    states = {name for state in record.states for name in (state.input, state.output)}
+    graph.inputs[:] = [tensor for tensor in graph.inputs if tensor.name not in states]
+    graph.outputs[:] = [tensor for tensor in graph.outputs if tensor.name not in states]
+    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    if not record.timesteps_input:  # the name is free only now that what computed T is gone
+        timesteps.name = unique_name(graph, "T")
+    return SpikingGraph(graph, timesteps, record.coding)
+
+
+def _without_default(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    kept = [tensor for tensor in copy.graph.initializer if tensor.name != name]
+    del copy.graph.initializer[:]
+    copy.graph.initializer.extend(kept)
+    return copy
+
+
+def _unroll(graph: gs.Graph) -> None:
+    """Put the body of the Loop in its place: all steps are one block."""
+    loop = next(node for node in graph.nodes if node.op == "Loop")
+    body = loop.attrs["body"]
+    outer = graph.tensors()
+    starts = zip(body.inputs[2:], loop.inputs[2:], strict=True)
+    known = {**outer, **{inside.name: start for inside, start in starts}}
+    for node in body.nodes:
+        node.inputs = [known.get(tensor.name, tensor) for tensor in node.inputs]
+    graph.nodes += body.nodes
+    loop.inputs.clear()
+    loop.outputs.clear()
+    graph.nodes.remove(loop)
+
+
+def _free_timesteps(graph: gs.Graph, record: ScheduleRecord) -> gs.Variable:
+    """Every reader of T (or of the steps of a block) reads a T that nobody computes yet."""
+    given = (tensor for tensor in graph.inputs if tensor.name == record.timesteps_input)
+    timesteps = next(given, None) or gs.Variable("onnx_snn/T", np.dtype(np.int64), [])
+    membranes: dict[np.dtype[np.generic], gs.Constant] = {}
+    for node in graph.nodes:
+        if node.domain != DOMAIN or node.op != IF_NEURON:
+            continue
+        if node.inputs[1] is not timesteps:
+            replace_uses(graph, node.inputs[1], timesteps)
+        dtype = np.dtype(node.outputs[0].dtype)
+        start = np.asarray(node.attrs["v_init"] * node.attrs["v_threshold"], dtype)
+        membrane = membranes.setdefault(dtype, gs.Constant(f"onnx_snn/v_init/{dtype}", start))
+        node.inputs[2] = membrane
+        node.outputs[1] = gs.Variable.empty()
+    graph.inputs[:] = [tensor for tensor in graph.inputs if tensor.name != timesteps.name]
+    return timesteps
+
+
+def _restore_sequences(
+    graph: gs.Graph, record: ScheduleRecord, tensors: dict[str, gs.Tensor]
+) -> None:
+    for index, whole in enumerate(graph.inputs):
+        if whole.name in record.sequences:
+            rows = tensors[record.sequences[whole.name]]
+            rows.inputs.clear()
+            rows.name, rows.dtype = whole.name, whole.dtype
+            rows.shape = ["T*N", *whole.shape[2:]]
+            graph.inputs[index] = rows
+
+
+def _restore_outputs(
+    graph: gs.Graph, record: ScheduleRecord, tensors: dict[str, gs.Tensor]
+) -> None:
+    """Outputs [T, N, …] become the rows they were stacked from, under the same name."""
+    for index, whole in enumerate(graph.outputs):
+        if whole.name in record.outputs:
+            rows = tensors[record.outputs[whole.name]]
+            whole.inputs.clear()
+            rows.name, rows.dtype = whole.name, whole.dtype
+            rows.shape = whole.shape and ["N", *whole.shape[2:]]
+            graph.outputs[index] = rows

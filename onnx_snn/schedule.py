@@ -1,0 +1,125 @@
+"""The three ways to run a spiking network over time, and the record of one in a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+import onnx
+
+from onnx_snn.errors import ModelError
+from onnx_snn.options import check_positive
+from onnx_snn.spiking_graph import InputCoding
+
+METADATA_KEY = "onnx_snn.schedule"
+
+CLOCK = "onnx_snn/t"
+"""Name of the state of a ``step`` file that counts the steps so far."""
+
+
+class Schedule(StrEnum):
+    """Where the time axis is: in the batch, in a Loop, or outside, one Run after the other."""
+
+    LAYER = "layer"
+    LOOP = "loop"
+    STEP = "step"
+
+
+class Readout(StrEnum):
+    """What the outputs are: the mean over T, or the mean so far at every step [T, N, …]."""
+
+    MEAN = "mean"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """How a spiking network is to be run.
+
+    Attributes:
+        schedule: see ``Schedule``.
+        readout: see ``Readout``.
+        timesteps: default number of steps T; for ``step``, the steps of one Run.
+        block: steps evaluated together in ``loop``; bounds the memory.
+    """
+
+    schedule: Schedule = Schedule.LAYER
+    readout: Readout = Readout.MEAN
+    timesteps: int = 32
+    block: int = 1
+
+    def __post_init__(self) -> None:
+        check_positive(self.timesteps, "timesteps")
+        check_positive(self.block, "block")
+
+
+@dataclass(frozen=True)
+class StateRecord:
+    """One state of a ``step`` file: what goes in as ``input`` comes out as ``output``.
+
+    Attributes:
+        input: name of the graph input.
+        output: name of the graph output that holds the next state.
+        init: value to start from, for every element.
+    """
+
+    input: str
+    output: str
+    init: float
+
+
+@dataclass(frozen=True)
+class ScheduleRecord:
+    """What a converted file says about its schedule, so that it can be run and put on another.
+
+    Attributes:
+        schedule, readout, coding, timesteps, block: as asked for.
+        timesteps_input: name of the graph input T; empty where a sequence tells T.
+        readouts: pairs of the rows [T·N, …] and their mean.
+        outputs: for each output of the network the tensor it was made from.
+        states: of a ``step`` file.
+        sequences: for a sequence input the tensor of folded rows made from it.
+    """
+
+    schedule: Schedule
+    readout: Readout
+    coding: InputCoding
+    timesteps: int
+    block: int
+    timesteps_input: str
+    readouts: list[list[str]] = field(default_factory=list)
+    outputs: dict[str, str] = field(default_factory=dict)
+    states: list[StateRecord] = field(default_factory=list)
+    sequences: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def of(model: onnx.ModelProto) -> ScheduleRecord:
+        """The record of a converted model.
+
+        Raises:
+            ModelError: the model was not made by onnx_snn.
+        """
+        text = next((p.value for p in model.metadata_props if p.key == METADATA_KEY), None)
+        if text is None:
+            raise ModelError(
+                "the model is not a spiking network made by onnx_snn; convert it first"
+            )
+        try:
+            content = json.loads(text)
+            return ScheduleRecord(
+                **{
+                    **content,
+                    "schedule": Schedule(content["schedule"]),
+                    "readout": Readout(content["readout"]),
+                    "coding": InputCoding(content["coding"]),
+                    "states": [StateRecord(**state) for state in content["states"]],
+                }
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise ModelError(
+                f"the model's entry '{METADATA_KEY}' is damaged; convert it again"
+            ) from error

@@ -1,0 +1,120 @@
+"""Run converted models: an onnxruntime session with the native kernels registered."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import onnx_snn
+from onnx_snn.errors import ModelError, RuntimeUnavailableError
+from onnx_snn.model_io import ModelSource, read_model
+from onnx_snn.onnxruntime_api import onnxruntime
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+LIBRARY_NAME = f"libonnx_snn_ops{_SUFFIX}"
+
+_ERRORS_ONLY = 3  # onnxruntime warns about every input that has a default, as T has
+
+
+def get_library_path() -> str:
+    """Path of the native operator library, for ``RegisterCustomOps`` from any language.
+
+    Raises:
+        RuntimeUnavailableError: this installation was built without it.
+    """
+    # An editable installation has more than one folder: sources, and what was built.
+    for folder in onnx_snn.__path__:
+        path = Path(folder) / LIBRARY_NAME
+        if path.is_file():
+            return str(path)
+    raise RuntimeUnavailableError(
+        f"the native library {LIBRARY_NAME} is not installed; models still run through their "
+        "portable bodies, slower. Build it by installing onnx-snn with a C++ compiler present"
+    )
+
+
+def create_session(
+    model: ModelSource,
+    providers: Sequence[Any] | None = None,
+    sess_options: ort.SessionOptions | None = None,
+    *,
+    use_native: bool = True,
+) -> ort.InferenceSession:
+    """Open a converted model.
+
+    Args:
+        model: path, bytes or ``ModelProto``.
+        providers: as onnxruntime takes them; None: CUDA where available, then the CPU.
+        sess_options: as onnxruntime takes them; the library is registered with them, once.
+        use_native: False runs the portable bodies even where the library is there.
+
+    Returns:
+        A plain ``onnxruntime.InferenceSession``.
+
+    Raises:
+        ModelError: the file is missing, damaged, or onnxruntime cannot load it.
+        RuntimeUnavailableError: onnxruntime is not installed, or the library is there and
+            cannot be loaded.
+    """
+    api = onnxruntime()
+    options = sess_options
+    if options is None:
+        options = api.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+    if use_native:
+        _register(options)
+    if providers is None:
+        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        available = api.get_available_providers()
+        providers = [name for name in wanted if name in available]
+    content = _content(model)
+    try:
+        return api.InferenceSession(content, options, providers=list(providers))
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise ModelError(f"onnxruntime cannot load the model: {_one_line(error)}") from error
+
+
+_registered: WeakSet[ort.SessionOptions] = WeakSet()
+
+
+def _register(options: ort.SessionOptions) -> None:
+    if options in _registered:  # onnxruntime refuses a second time
+        return
+    try:
+        library = get_library_path()
+    except RuntimeUnavailableError as error:
+        _warn_once(str(error))
+        return
+    try:
+        options.register_custom_ops_library(library)
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise RuntimeUnavailableError(
+            f"onnxruntime cannot load the native library: {_one_line(error)}; "
+            "install onnx-snn again, or pass use_native=False"
+        ) from error
+    _registered.add(options)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _content(model: ModelSource) -> bytes | str:
+    if isinstance(model, bytes):
+        return model
+    if isinstance(model, str | Path) and Path(model).is_file():
+        return str(model)
+    return bytes(read_model(model).SerializeToString())

@@ -1,0 +1,185 @@
+"""Streams: run a spiking network step by step, or block by block, and keep its membranes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnx_snn.errors import DataError, OptionError
+from onnx_snn.model_io import ModelSource, read_model
+from onnx_snn.options import check_positive
+from onnx_snn.reschedule import reschedule
+from onnx_snn.schedule import CLOCK, Schedule, ScheduleRecord
+from onnx_snn.session import create_session
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+Array = npt.NDArray[Any]
+
+
+class Stream:
+    """Holds the state of a network between runs: event cameras, endless input, early exit.
+
+        stream = Stream("snn.onnx")
+        for frame in camera:
+            scores = stream.run({"image": frame}, timesteps=1)["scores"]
+
+    Attributes:
+        record: how the network is scheduled; its coding tells what ``run`` takes.
+        timesteps: steps seen since the start or the last ``reset``.
+
+    Args:
+        model: a converted model; one of another schedule is put on ``step`` first.
+        providers: as onnxruntime takes them.
+        sess_options: as onnxruntime takes them.
+        use_native: False runs the portable bodies even where the library is there.
+
+    Raises:
+        ModelError: not a model made by onnx_snn.
+    """
+
+    def __init__(
+        self,
+        model: ModelSource,
+        providers: Sequence[Any] | None = None,
+        sess_options: ort.SessionOptions | None = None,
+        *,
+        use_native: bool = True,
+    ) -> None:
+        source = read_model(model)
+        self.record = ScheduleRecord.of(source)
+        if self.record.schedule is not Schedule.STEP:
+            source = reschedule(source, schedule="step")
+            self.record = ScheduleRecord.of(source)
+        self._session = create_session(source, providers, sess_options, use_native=use_native)
+        self._inputs = {value.name: value for value in self._session.get_inputs()}
+        carried = {name for state in self.record.states for name in (state.input, state.output)}
+        self._data_inputs = _data_inputs(source, carried, self.record)
+        self._outputs = [
+            value.name for value in self._session.get_outputs() if value.name not in carried
+        ]
+        self._state: dict[str, Array] = {}
+        self.timesteps = 0
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """Membranes and sums by the name of their input, to be saved; empty before the first run.
+
+        Assign it to a stream of the same model to go on where the other one stopped.
+        """
+        return dict(self._state)
+
+    @state.setter
+    def state(self, values: Mapping[str, Array]) -> None:
+        wanted = {state.input for state in self.record.states}
+        if values and set(values) != wanted:
+            raise DataError(
+                f"the state is not one of this network ('{sorted(wanted ^ set(values))[0]}' "
+                "differs); assign what Stream.state gave"
+            )
+        self._state = dict(values)
+        self.timesteps = int(values[CLOCK]) if values else 0
+
+    def reset(self) -> None:
+        """Forget everything: the next run is at step 0, with a batch of any size."""
+        self.state = {}
+
+    def run(
+        self, feeds: Mapping[str, Array] | Array, timesteps: int | None = None
+    ) -> dict[str, Array]:
+        """Run some steps.
+
+        Args:
+            feeds: an array for each input, or the array of the only one: images [N, …], shown
+                at each of these steps, or, where the network takes sequences, [T, N, …].
+            timesteps: number of steps T; None: the file's own. Sequences tell it themselves.
+
+        Returns:
+            The outputs by name: the mean over all steps since the start [N, …], or with the
+            running readout that mean after each of these steps, [T, N, …].
+
+        Raises:
+            DataError: an input is missing, unknown, or differs in its number of samples.
+            OptionError: T is not a positive whole number, or T is given beside sequences.
+        """
+        arrays = self._checked(feeds)
+        if timesteps is not None:
+            arrays[self.record.timesteps_input] = _checked_timesteps(timesteps, self.record)
+        if not self._state:
+            self._state = self._initial_state(_samples(arrays, self._data_inputs, self.record))
+        names = [*self._outputs, *(state.output for state in self.record.states)]
+        try:
+            results = self._session.run(names, {**arrays, **self._state})
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            reason = " ".join(str(error).split())
+            raise DataError(f"onnxruntime refuses the data: {reason}") from error
+        count = len(self._outputs)
+        after = zip(self.record.states, results[count:], strict=True)
+        self._state = {state.input: value for state, value in after}
+        self.timesteps = int(self._state[CLOCK])
+        return dict(zip(self._outputs, results[:count], strict=True))
+
+    def _checked(self, feeds: Mapping[str, Array] | Array) -> dict[str, Array]:
+        if not isinstance(feeds, Mapping):
+            if len(self._data_inputs) != 1:
+                raise DataError(
+                    f"the network has the inputs {', '.join(self._data_inputs)}; "
+                    "give a mapping with an array for each"
+                )
+            feeds = {self._data_inputs[0]: feeds}
+        if set(feeds) != set(self._data_inputs):
+            raise DataError(
+                f"the network takes the inputs {', '.join(self._data_inputs)}, "
+                f"not {', '.join(feeds) or 'none'}"
+            )
+        return {name: np.asarray(values) for name, values in feeds.items()}
+
+    def _initial_state(self, samples: int) -> dict[str, Array]:
+        state = {}
+        for entry in self.record.states:
+            value = self._inputs[entry.input]
+            shape = [samples if axis == 0 else size for axis, size in enumerate(value.shape)]
+            if not all(isinstance(size, int) for size in shape):
+                raise DataError(
+                    f"the state '{entry.input}' has no fixed shape ({value.shape}); convert a "
+                    "model with inputs of a fixed size, or use the schedule layer or loop"
+                )
+            state[entry.input] = np.full(shape, entry.init, _DTYPES[value.type])
+        return state
+
+
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+}
+
+
+def _data_inputs(model: onnx.ModelProto, carried: set[str], record: ScheduleRecord) -> list[str]:
+    names = (value.name for value in model.graph.input)
+    return [name for name in names if name not in carried and name != record.timesteps_input]
+
+
+def _checked_timesteps(timesteps: int, record: ScheduleRecord) -> Array:
+    if not record.timesteps_input:
+        raise OptionError("the network takes sequences [T, N, …], which tell T; give no timesteps")
+    check_positive(timesteps, "timesteps")
+    return np.array(timesteps, np.int64)
+
+
+def _samples(arrays: Mapping[str, Array], names: Sequence[str], record: ScheduleRecord) -> int:
+    sizes = set()
+    for name in names:
+        axis = 1 if name in record.sequences else 0
+        if arrays[name].ndim <= axis:
+            raise DataError(f"the array for input '{name}' has no batch axis")
+        sizes.add(arrays[name].shape[axis])
+    if len(sizes) != 1:
+        raise DataError(f"the inputs differ in the number of samples ({sorted(sizes)})")
+    return int(sizes.pop())

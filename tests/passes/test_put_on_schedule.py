@@ -1,0 +1,334 @@
+"""All schedules, native and portable, against a simulation that knows nothing of the package."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import Dyadic, Net, cnn, mlp, residual
+from simulator import dyadic_thresholds, expose, play, relus, simulate, stats_of
+from strategies import networks
+
+from onnx_snn import convert, reschedule
+from onnx_snn.schedule import ScheduleRecord
+
+# T is 20 in most tests; 7 does not divide it.
+SCHEDULES = [("layer", 1), ("loop", 1), ("loop", 7), ("loop", 20), ("step", 1), ("step", 7)]
+EVERY_SCHEDULE = pytest.mark.parametrize(("schedule", "block"), SCHEDULES)
+NATIVE = pytest.mark.parametrize("use_native", [True, False], ids=["native", "portable"])
+
+
+def _shortcut(weights):
+    """A static tensor that meets spikes twice, and an input that does."""
+    net = Net({"x": ["N", 4, 5]})
+    static = net.conv("x", weights(4, 4, 1), weights(4))
+    y = net.conv(net.relu(static), weights(4, 4, 1))
+    y = net.relu(net.op("Add", y, static))
+    y = net.relu(net.op("Add", net.op("Sub", net.conv(y, weights(4, 4, 1)), static), "x"))
+    return net.model(net.gemm(net.op("Flatten", y), weights(20, 3), weights(3)))
+
+
+def _feature(weights):
+    """One number per sample, without a feature axis."""
+    net = Net({"x": ["N"]})
+    y = net.relu(net.op("Mul", "x", net.constant(weights(1)[0])))
+    y = net.relu(net.op("Add", y, net.constant(weights(1)[0])))
+    return net.model(net.op("Mul", y, net.constant(np.float32(0.5))))
+
+
+def _features(weights):
+    net = Net({"x": ["N", 1]})
+    y = net.relu(net.gemm("x", weights(1, 1), weights(1)))
+    return net.model(net.gemm(y, weights(1, 1)))
+
+
+NETS = {
+    "mlp": (mlp, (7,)),
+    "cnn": (cnn, (2, 8, 8)),
+    "residual": (residual, (3, 6, 6)),
+    "shortcut": (_shortcut, (4, 5)),
+    "one feature": (_features, (1,)),
+    "no feature axis": (_feature, ()),
+}
+
+
+@cache
+class Case:
+    """A dyadic network with its neurons as outputs, and inputs, thresholds and statistics."""
+
+    def __init__(self, name, samples=3, *, per_channel=False, seed=0):
+        build, shape = NETS[name]
+        plain = build(Dyadic(seed))
+        self.model = expose(plain, relus(plain).values())
+        self.shape = shape
+        self.x = self.inputs(samples, seed)
+        probe = {"x": self.inputs(16, seed + 1)}
+        self.thresholds = dyadic_thresholds(plain, probe, per_channel=per_channel)
+        self.stats = stats_of(self.model, self.thresholds)
+
+    def inputs(self, samples, seed=0):
+        return Dyadic(seed + 100)(samples, *self.shape, step=1 / 8)
+
+    def convert(self, **options):
+        options = {"mode": "max", "timesteps": 20, "readout": "running", **options}
+        return convert(self.model, stats=self.stats, **options).model
+
+    @cache  # noqa: B019  # the cases live as long as the module
+    def simulate(self, timesteps, **options):
+        return simulate(self.model, self.thresholds, [{"x": self.x}] * timesteps, **options)
+
+    def expected(self, timesteps, **options):
+        """Running means of all outputs; those of spikes tell every spike."""
+        tensors = relus(self.model)
+        means = self.simulate(timesteps, **options).running_means(self.thresholds)
+        return {tensors.get(name, name): mean for name, mean in means.items()}
+
+
+def _assert_equal(actual, expected):
+    for name, values in expected.items():
+        np.testing.assert_array_equal(actual[name], values, err_msg=name)
+
+
+@NATIVE
+@EVERY_SCHEDULE
+@pytest.mark.parametrize("name", NETS)
+def test_spike_for_spike(name, schedule, block, use_native):
+    case = Case(name)
+    snn = case.convert(schedule=schedule, block=block)
+    _assert_equal(play(snn, {"x": case.x}, use_native=use_native), case.expected(20))
+
+
+def test_the_simulation_is_no_triviality():
+    # Rates between the extremes, and some neurons that saturate.
+    for name in ("mlp", "cnn", "residual"):
+        spikes = Case(name).simulate(20).spikes.values()
+        rates = np.concatenate([s.mean(axis=0).ravel() for s in spikes])
+        assert np.unique(rates).size > 5, name
+        assert rates.min() == 0
+        assert rates.max() == 1
+
+
+@EVERY_SCHEDULE
+@pytest.mark.parametrize(
+    "options",
+    [{"v_init": 0.0}, {"v_init": 0.75}, {"reset": "zero"}],
+    ids=str,
+)
+def test_neuron_options(options, schedule, block):
+    case = Case("cnn", seed=1)
+    snn = case.convert(schedule=schedule, block=block, **options)
+    for use_native in (True, False):
+        actual = play(snn, {"x": case.x}, use_native=use_native)
+        _assert_equal(actual, case.expected(20, **options))
+
+
+@EVERY_SCHEDULE
+@pytest.mark.parametrize("name", ["cnn", "residual"])
+def test_thresholds_per_channel(name, schedule, block):
+    case = Case(name, per_channel=True, seed=2)
+    snn = case.convert(schedule=schedule, block=block, granularity="channel")
+    _assert_equal(play(snn, {"x": case.x}), case.expected(20))
+
+
+@NATIVE
+@EVERY_SCHEDULE
+@pytest.mark.parametrize("timesteps", [1, 257])
+@pytest.mark.parametrize("samples", [1, 33])
+def test_timesteps_of_one_run(schedule, block, timesteps, samples, use_native):
+    case = Case("mlp", samples)
+    snn = case.convert(schedule=schedule, block=block, timesteps=4)
+    actual = play(snn, {"x": case.x}, timesteps, use_native=use_native)
+    _assert_equal(actual, case.expected(timesteps))
+
+
+@NATIVE
+@EVERY_SCHEDULE
+@pytest.mark.parametrize(
+    ("name", "readout"), [("cnn", "mean"), ("cnn", "running"), ("shortcut", "running")]
+)
+def test_no_samples_at_all(name, schedule, block, readout, use_native):
+    case = Case(name)
+    snn = case.convert(schedule=schedule, block=block, readout=readout)
+    nobody = play(snn, {"x": case.inputs(0)}, use_native=use_native)
+    somebody = play(snn, {"x": case.inputs(2)}, use_native=use_native)
+    for name, values in somebody.items():
+        if values.ndim:
+            shape = [
+                0 if size == 2 and axis < 2 else size for axis, size in enumerate(values.shape)
+            ]
+            assert list(nobody[name].shape) == shape
+
+
+@EVERY_SCHEDULE
+def test_readout_of_the_mean(schedule, block):
+    case = Case("residual")
+    snn = case.convert(schedule=schedule, block=block, readout="mean")
+    expected = {name: means[-1] for name, means in case.expected(20).items()}
+    _assert_equal(play(snn, {"x": case.x}), expected)
+
+
+class TestStep:
+    @NATIVE
+    @pytest.mark.parametrize("block", [1, 7])
+    def test_membranes_come_out(self, block, use_native):
+        case = Case("cnn")
+        snn = case.convert(schedule="step", block=block)
+        actual = play(snn, {"x": case.x}, use_native=use_native)
+        membranes = case.simulate(20).membranes
+        for name, membrane in membranes.items():
+            # The network's membranes are in units of the threshold.
+            np.testing.assert_array_equal(
+                actual[f"{name}/v_next"], membrane / case.thresholds[name]
+            )
+
+    def test_fed_by_hand(self):
+        # Without the record: names and start values as a user reads them off the file.
+        from onnx_snn import create_session
+
+        case = Case("mlp")
+        session = create_session(case.convert(schedule="step", timesteps=1, readout="mean"))
+        neurons = list(relus(case.model))
+        state = {
+            f"{name}/v": np.full((3, w), 0.5, np.float32)
+            for name, w in zip(neurons, (9, 8), strict=True)
+        }
+        given = {value.name for value in session.get_inputs()}
+        sums = sorted(given - {"x", "T", "onnx_snn/t", *state})
+        assert len(sums) == 3  # of both layers of neurons and of y
+        shapes = {value.name: value.shape for value in session.get_inputs()}
+        state |= {name: np.zeros((3, shapes[name][1]), np.float32) for name in sums}
+        state["onnx_snn/t"] = np.array(0)
+        names = [value.name for value in session.get_outputs()]
+        expected = case.expected(20)
+        for step in range(20):
+            result = dict(zip(names, session.run(None, {"x": case.x, **state}), strict=True))
+            _assert_equal(result, {name: means[step] for name, means in expected.items()})
+            state = {name: result[f"{name}_next"] for name in state}
+
+    def test_continues_where_it_stopped(self):
+        case = Case("cnn")
+        snn = case.convert(schedule="step", readout="mean")
+        record = ScheduleRecord.of(snn)
+        assert {state.input for state in record.states} >= {f"{n}/v" for n in relus(case.model)}
+        assert all(state.output == f"{state.input}_next" for state in record.states)
+
+
+class TestSequences:
+    """Every step has a frame of its own."""
+
+    @NATIVE
+    @EVERY_SCHEDULE
+    @pytest.mark.parametrize("name", ["cnn", "shortcut"])
+    def test_of_frames(self, name, schedule, block, use_native):
+        case = Case(name)
+        frames = np.stack([case.inputs(3, seed) for seed in range(20)])
+        snn = case.convert(schedule=schedule, block=block, input_coding="sequence", timesteps=5)
+        simulation = simulate(case.model, case.thresholds, [{"x": frame} for frame in frames])
+        tensors = relus(case.model)
+        means = simulation.running_means(case.thresholds)
+        actual = play(snn, {"x": frames}, use_native=use_native)
+        _assert_equal(actual, {tensors.get(name, name): mean for name, mean in means.items()})
+
+    @EVERY_SCHEDULE
+    @pytest.mark.parametrize("steps", [1, 9])
+    def test_their_length_is_the_number_of_steps(self, schedule, block, steps):
+        case = Case("mlp")
+        snn = case.convert(schedule=schedule, block=block, input_coding="sequence")
+        assert "T" not in [value.name for value in snn.graph.input]
+        actual = play(snn, {"x": np.stack([case.x] * steps)})
+        _assert_equal(actual, case.expected(steps))
+
+    @pytest.mark.parametrize("schedule", ["layer", "loop", "step"])
+    def test_no_samples(self, schedule):
+        case = Case("cnn")
+        snn = case.convert(schedule=schedule, input_coding="sequence")
+        assert play(snn, {"x": np.stack([case.inputs(0)] * 3)})["y"].shape == (3, 0, 5)
+
+
+class TestTail:
+    """Functions behind the last neuron see the mean over time."""
+
+    @EVERY_SCHEDULE
+    @pytest.mark.parametrize("readout", ["mean", "running"])
+    def test_of_the_output(self, schedule, block, readout):
+        net = Net({"x": ["N", 7]})
+        weights = Dyadic(3)
+        logits = net.gemm(net.relu(net.gemm("x", weights(7, 6))), weights(6, 4), weights(4))
+        outputs = {"logits": logits, "squares": net.op("Mul", logits, logits)}
+        model = net.model({**outputs, "class": net.op("ArgMax", logits, axis=1, keepdims=0)})
+        x = Dyadic(4)(5, 7, step=1 / 8)
+        thresholds = dyadic_thresholds(model, {"x": x})
+        snn = convert(
+            model,
+            stats=stats_of(model, thresholds),
+            mode="max",
+            schedule=schedule,
+            block=block,
+            readout=readout,
+            timesteps=20,
+        ).model
+        actual = play(snn, {"x": x})
+        logits = simulate(model, thresholds, [{"x": x}] * 20).running_means(thresholds)["logits"]
+        if readout == "mean":
+            logits = logits[-1]
+        np.testing.assert_array_equal(actual["logits"], logits)
+        np.testing.assert_array_equal(actual["squares"], logits * logits)
+        np.testing.assert_array_equal(actual["class"], logits.argmax(axis=-1))
+
+    @EVERY_SCHEDULE
+    def test_of_neurons_that_are_an_output_and_read_inside(self, schedule, block):
+        net = Net({"x": ["N", 4]})
+        hidden = net.relu(net.gemm("x", Dyadic(1)(4, 4)))
+        outputs = {"hidden": hidden, "max": net.op("ReduceMax", hidden, net.constant([1]))}
+        model = net.model({**outputs, "y": net.gemm(hidden, Dyadic(2)(4, 2))})
+        x = Dyadic(4)(5, 4, step=1 / 8)
+        thresholds = dyadic_thresholds(model, {"x": x})
+        stats = stats_of(model, thresholds)
+        options = {"mode": "max", "schedule": schedule, "block": block, "timesteps": 20}
+        actual = play(convert(model, stats=stats, **options).model, {"x": x})
+        simulation = simulate(model, thresholds, [{"x": x}] * 20)
+        hidden = simulation.outputs["hidden"].sum(axis=0) / np.float32(20)
+        np.testing.assert_array_equal(actual["hidden"], hidden)
+        np.testing.assert_array_equal(actual["max"], hidden.max(axis=1, keepdims=True))
+        np.testing.assert_array_equal(
+            actual["y"], simulation.outputs["y"].sum(axis=0) / np.float32(20)
+        )
+
+    @pytest.mark.parametrize("schedule", ["layer", "loop", "step"])
+    def test_outputs_that_do_not_vary_stay_as_they_are(self, schedule):
+        net = Net({"x": ["N", 4]})
+        weights = Dyadic(1)
+        outputs = {"y": net.gemm(net.relu("x"), weights(4, 2)), "static": net.op("Abs", "x")}
+        model = net.model({**outputs, "same": "x"})
+        x = Dyadic(4)(5, 4, step=1 / 8)
+        stats = stats_of(model, dyadic_thresholds(model, {"x": x}))
+        options = {"mode": "max", "schedule": schedule, "readout": "running", "timesteps": 6}
+        actual = play(convert(model, stats=stats, **options).model, {"x": x})
+        assert actual["y"].shape == (6, 5, 2)
+        np.testing.assert_array_equal(actual["static"], np.abs(x))
+        np.testing.assert_array_equal(actual["same"], x)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    networks(dyadic=True), st.booleans(), st.sampled_from([("loop", 1), ("loop", 3), ("step", 1)])
+)
+def test_random_networks_agree_on_all_schedules(example, per_channel, other):
+    model = expose(example.model, relus(example.model).values())
+    feeds = {"x": example.x}
+    thresholds = dyadic_thresholds(model, feeds, per_channel=per_channel)
+    granularity = "channel" if per_channel else "layer"
+    options = {"mode": "max", "granularity": granularity, "timesteps": 7, "readout": "running"}
+    layer = convert(model, stats=stats_of(model, thresholds), **options).model
+    means = play(layer, feeds)
+    simulation = simulate(model, thresholds, [feeds] * 7)
+    np.testing.assert_array_equal(means["y"], simulation.running_means(thresholds)["y"])
+    for name, tensor in relus(model).items():
+        spikes = simulation.spikes[name] * thresholds[name]
+        steps = np.arange(1, 8, dtype=np.float32).reshape(-1, *[1] * (spikes.ndim - 1))
+        expected = np.cumsum(spikes, axis=0).astype(np.float32) / steps
+        np.testing.assert_array_equal(means[tensor], expected)
+    schedule, block = other
+    moved = play(reschedule(layer, schedule=schedule, block=block), feeds, use_native=False)
+    _assert_equal(moved, means)

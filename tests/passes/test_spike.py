@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from nets import Gaussian, Net, cnn
+
+from onnx_snn.analyse import analyse
+from onnx_snn.load import load_graph
+from onnx_snn.passes.spike import NeuronOptions, spike
+from onnx_snn.spiking_graph import InputCoding
+
+W = Gaussian(1)
+
+
+def _spike(model, *, options=None, coding=InputCoding.CONSTANT):
+    graph = load_graph(model)
+    return spike(graph, analyse(graph), options or NeuronOptions(), coding)
+
+
+def _ops(network):
+    return [node.op for node in network.graph.nodes]
+
+
+def test_relus_become_neurons_and_the_output_a_mean():
+    network = _spike(cnn(W))
+    assert _ops(network) == [
+        *("Conv", "IFNeuron", "AveragePool", "Conv", "IFNeuron", "Flatten", "Gemm", "Readout")
+    ]
+    first, second = network.neurons()
+    assert (first.name, first.domain) == ("Relu_1", "onnx_snn")
+    assert first.outputs[0].name == "relu1"
+    assert all(node.inputs[1] is network.timesteps for node in network.neurons())
+    # The first layer is computed once: its current is the same at every step.
+    assert first.attrs["constant_input"] == 1
+    assert second.attrs["constant_input"] == 0
+    assert network.graph.outputs[0].name == "y"
+    assert network.graph.outputs[0].shape == ["N", 5]
+
+
+def test_no_weight_is_touched():
+    before = [t.values for n in load_graph(cnn(Gaussian(1))).nodes for t in n.inputs[1:]]
+    network = _spike(cnn(Gaussian(1)))
+    layers = [node for node in network.graph.nodes if node.op in ("Conv", "Gemm")]
+    after = [tensor.values for node in layers for tensor in node.inputs[1:]]
+    assert len(before) == len(after) == 6
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+def test_options_of_the_neurons(reset):
+    network = _spike(cnn(W), options=NeuronOptions(v_init=0.25, reset=reset))
+    for node in network.neurons():
+        assert node.attrs == {
+            "constant_input": node.attrs["constant_input"],
+            "v_threshold": 1.0,
+            "v_init": 0.25,
+            "reset": reset,
+            "spike_min": 0,
+            "spike_max": 1,
+            "count_min": 0,
+            "count_max": -1,
+        }
+        assert node.inputs[2].values == np.float32(0.25)
+
+
+def test_activations_are_rows_of_all_steps():
+    network = _spike(cnn(W))
+    shapes = {t.name: t.shape for node in network.graph.nodes for t in node.outputs if t.shape}
+    assert shapes["conv0"] == ["N", 4, 8, 8]
+    assert shapes["relu1"] == ["T*N", 4, 8, 8]
+    assert shapes["averagepool2"] == ["T*N", 4, 4, 4]
+
+
+def test_of_a_sequence_all_inputs_are_rows():
+    network = _spike(cnn(W), coding=InputCoding.SEQUENCE)
+    assert all(node.attrs["constant_input"] == 0 for node in network.neurons())
+    assert network.graph.inputs[0].shape == ["T*N", 2, 8, 8]
+
+
+def test_a_static_tensor_is_repeated_once_for_all_readers():
+    net = Net({"x": ["N", 4]})
+    static = net.gemm("x", W(4, 4))
+    y = net.op("Add", net.relu(static), static)
+    y = net.op("Sub", net.gemm(y, W(4, 4)), static)
+    network = _spike(net.model(net.relu(y)))
+    assert _ops(network).count("Tile") == 1
+    (tile,) = [node for node in network.graph.nodes if node.op == "Tile"]
+    assert {reader.op for reader in tile.outputs[0].outputs} == {"Add", "Sub"}
+
+
+def test_of_a_sequence_nothing_is_repeated():
+    net = Net({"x": ["N", 4]})
+    y = net.op("Add", net.relu("x"), "x")
+    assert "Tile" not in _ops(_spike(net.model(net.relu(y)), coding=InputCoding.SEQUENCE))
+
+
+def test_the_tail_reads_the_mean():
+    net = Net({"x": ["N", 4]})
+    y = net.op("Softmax", net.gemm(net.relu("x"), W(4, 3)))
+    network = _spike(net.model(y))
+    assert _ops(network) == ["IFNeuron", "Gemm", "Readout", "Softmax"]
+    assert network.temporal_nodes() == network.graph.nodes[:2]
+
+
+def test_an_output_that_the_network_reads_too():
+    net = Net({"x": ["N", 4]})
+    hidden = net.relu("x")
+    model = net.model({"a": hidden, "b": net.gemm(hidden, W(4, 3)), "c": net.op("Exp", hidden)})
+    network = _spike(model)
+    assert sorted(_ops(network)) == ["Exp", "Gemm", "IFNeuron", "Readout", "Readout"]
+    by_op = {node.op: node for node in network.graph.nodes}
+    assert by_op["Exp"].inputs[0] is network.graph.outputs[0]
+    assert by_op["Gemm"].inputs[0] is by_op["IFNeuron"].outputs[0]
+
+
+@pytest.mark.parametrize("name", ["T", "onnx_snn/v_init/float32"])
+def test_names_that_are_taken(name):
+    net = Net({name: ["N", 4]})
+    network = _spike(net.model(net.relu(name)))
+    tensors = {id(t): t.name for n in network.graph.nodes for t in (*n.inputs, *n.outputs)}
+    names = [name for name in tensors.values() if name]
+    assert len(set(names)) == len(names)

@@ -1,0 +1,569 @@
+"""Check the CUDA kernels on a machine with a GPU: right, clean, and how fast.
+
+    python tools/gpu_check.py                        build the library and check everything
+    python tools/gpu_check.py --library PATH         check a library that is built
+    python tools/gpu_check.py --provider cpu         the same comparisons on the CPU, no figures
+
+- kernels: IFNeuron with every attribute, type, optional input and output, odd shapes and unaligned
+  memory, in onnxruntime, against the NumPy reference, bit for bit. Inputs are drawn afresh (the
+  seed is printed); outputs lie between margins and are filled with NaN before.
+- sanitizer: compute-sanitizer's memcheck and racecheck over some of these, where it is installed.
+- model: the MNIST CNN, converted, on the GPU against the CPU; where its nodes run.
+- speed: IFNeuron's bytes per second against a copy from device to device; whole networks.
+
+The result goes to tools/results/gpu_DATE.json. Exit code: 0 where all is well, else 1.
+"""
+
+import argparse
+import datetime
+import itertools
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from cuda_driver import CudaDriver, NoGpuError
+from machine import describe_machine, versions
+from neuron_model import Array, neuron_model
+
+import onnx_snn
+from onnx_snn.ops.reference import if_neuron
+from onnx_snn.session import LIBRARY_NAME
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "tools" / "results"
+CHECKS = ("kernels", "sanitizer", "model", "speed")
+ERRORS_ONLY = 3
+
+
+@dataclass
+class Target:
+    """Where models run.
+
+    Attributes:
+        device: "cuda" or "cpu", as onnxruntime calls memory.
+        library: the native operators.
+        driver: of the GPU; None on the CPU.
+    """
+
+    device: str
+    library: Path
+    driver: CudaDriver | None
+
+    def session(
+        self, model: bytes, *, device: str = "", strict: bool = False, profile: str = ""
+    ) -> ort.InferenceSession:
+        """Open a model.
+
+        Args:
+            model: the file's content.
+            device: where, if not on this target's device.
+            strict: whether a node that a GPU target would leave to the CPU is an error.
+            profile: start of the name of a profile to write.
+        """
+        options = ort.SessionOptions()
+        options.log_severity_level = ERRORS_ONLY
+        options.register_custom_ops_library(str(self.library))
+        if profile:
+            options.enable_profiling, options.profile_file_prefix = True, profile
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if (device or self.device) == "cuda":
+            assert self.driver is not None
+            settings = {"use_tf32": "0", "user_compute_stream": str(self.driver.stream)}
+            providers.insert(0, ("CUDAExecutionProvider", settings))
+            if strict:
+                options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+                providers.pop()
+        return ort.InferenceSession(model, options, providers=providers)
+
+
+# kernels
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Attributes of the neuron, and whether the sanitizers see it."""
+
+    name: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    quick: bool = False
+
+
+VARIANTS = [
+    Variant("binary", quick=True),
+    Variant("binary, reset to zero", {"reset": "zero"}, quick=True),
+    Variant("binary, threshold 0.7, V0 = 0", {"v_threshold": 0.7, "v_init": 0.0}),
+    Variant("binary, up to 3", {"count_max": 3}),
+    Variant("burst", {"spike_max": 4}, quick=True),
+    Variant("burst, threshold 0.7", {"spike_max": 4, "v_threshold": 0.7}),
+    Variant("burst, reset to zero", {"spike_max": 4, "reset": "zero"}, quick=True),
+    Variant("signed", {"spike_min": -1}),
+    Variant("signed, -2 to 5", {"spike_min": -1, "count_min": -2, "count_max": 5}),
+    Variant("signed burst, reset to zero", {"spike_min": -2, "spike_max": 2, "reset": "zero"}),
+]
+STATES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    ((), ()),
+    (("v",), ("v_next",)),
+    (("n",), ("n_next",)),
+    (("v", "n"), ("v_next", "n_next")),
+]
+DTYPES = (np.float32, np.float16, np.float64)
+STEPS = (1, 2, 5, 32, 257)
+SHAPES = ((1,), (0, 3), (8,), (33,), (3, 7, 11), (2, 4, 26, 26), (9999,))
+QUICK_STEPS = (1, 5, 32)
+QUICK_SHAPES = ((1,), (8,), (33,), (2, 4, 26, 26))
+MARGIN = 64  # values, a whole number of cache lines
+
+
+class Guarded:
+    """An array in a device's memory, between margins.
+
+    All is NaN at first but the values given: what a kernel leaves unwritten shows, and so does
+    what it writes outside.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: npt.DTypeLike, offset: int, values: Array | None = None
+    ) -> None:
+        self.shape, self.dtype = shape, np.dtype(dtype)
+        self.size, self.start = int(np.prod(shape)), MARGIN + offset
+        self._host = np.full(self.start + self.size + MARGIN, np.nan, dtype)
+        if values is not None:
+            self._inside(self._host)[:] = values.ravel()
+
+    def place(self, device: str) -> int:
+        """Copy all to the device; returns the address of the first value."""
+        self._memory = ort.OrtValue.ortvalue_from_numpy(self._host, device, 0)
+        address: int = self._memory.data_ptr()
+        return address + self.start * self.dtype.itemsize
+
+    def read(self) -> tuple[Array, bool]:
+        """Return the values, and whether the margins are as they were."""
+        whole = np.array(self._memory.numpy())
+        values = self._inside(whole).reshape(self.shape).copy()
+        self._inside(whole)[:] = np.nan
+        return values, bool(np.isnan(whole).all())
+
+    def _inside(self, whole: Array) -> Array:
+        return whole[self.start : self.start + self.size]
+
+
+def check_kernels(target: Target, args: argparse.Namespace) -> dict[str, Any]:
+    """Compare every kernel with the reference."""
+    random = np.random.default_rng(args.seed)
+    variants = [variant for variant in VARIANTS if variant.quick or not args.quick]
+    states = [STATES[0], STATES[-1]] if args.quick else STATES
+    kinds = itertools.product(DTYPES, variants, (0, 1), states)
+    runs, failures = 0, []
+    for dtype, variant, constant, (inputs, outputs) in kinds:
+        attributes = {**variant.attributes, "constant_input": constant}
+        session = target.session(neuron_model(dtype, attributes, inputs, outputs), strict=True)
+        for steps, shape, offset in run_shapes(args.quick):
+            feeds = draw_inputs(random, dtype, steps, shape, constant, inputs)
+            wrong = compare(target, session, attributes, steps, feeds, outputs, offset)
+            runs += 1
+            if wrong:
+                name = f"{np.dtype(dtype)}, {variant.name}, constant input {constant}"
+                failures.append(f"{name}, T = {steps}, {shape}, offset {offset}: {wrong}")
+    return {"runs": runs, "failures": failures, "seed": args.seed, "ok": not failures}
+
+
+def run_shapes(quick: bool) -> Iterator[tuple[int, tuple[int, ...], int]]:
+    """Yield T, a shape, and by how many values memory is off its alignment."""
+    steps, shapes = (QUICK_STEPS, QUICK_SHAPES) if quick else (STEPS, SHAPES)
+    return itertools.product(steps, shapes, (0, 1))
+
+
+def draw_inputs(
+    random: np.random.Generator,
+    dtype: npt.DTypeLike,
+    steps: int,
+    shape: tuple[int, ...],
+    constant: int,
+    inputs: tuple[str, ...],
+) -> dict[str, Array]:
+    """Draw currents and states.
+
+    They are multiples of 1/16, whose sums are exact, with now and then something out of the
+    ordinary; states are at times one value for all.
+    """
+    rows = shape if constant else (steps * shape[0], *shape[1:])
+    x = random.integers(-12, 25, rows) / 16
+    odd = random.random(rows) < random.choice([0, 0.01])
+    x[odd] = random.choice([np.nan, np.inf, -np.inf, 6e4, -6e4, 1e-5], int(odd.sum()))
+    feeds = {"x": x}
+    for name in inputs:
+        state_shape = () if random.random() < 0.25 else shape
+        scale = 1 if name == "n" else 1 / 16
+        feeds[name] = np.asarray(random.integers(-3, 4, state_shape) * scale)
+    return {name: values.astype(dtype) for name, values in feeds.items()}
+
+
+def compare(
+    target: Target,
+    session: ort.InferenceSession,
+    attributes: Mapping[str, Any],
+    steps: int,
+    feeds: Mapping[str, Array],
+    outputs: tuple[str, ...],
+    offset: int,
+) -> str:
+    """Run a kernel and return what is wrong with its outputs, or nothing."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        expected = if_neuron(feeds["x"], steps, feeds.get("v"), feeds.get("n"), **attributes)
+    wanted = dict(zip(("s", "v_next", "n_next"), expected, strict=True))
+    ins = {name: Guarded(x.shape, x.dtype, offset, x) for name, x in feeds.items()}
+    outs = {
+        name: Guarded(wanted[name].shape, wanted[name].dtype, offset) for name in ("s", *outputs)
+    }
+    timesteps = np.array(steps)
+    binding = session.io_binding()
+    binding.bind_input("T", "cpu", 0, timesteps.dtype, (), timesteps.ctypes.data)
+    for arrays, bind in ((ins, binding.bind_input), (outs, binding.bind_output)):
+        for name, array in arrays.items():
+            address = array.place(target.device)
+            bind(name, target.device, 0, array.dtype, array.shape, address)
+    session.run_with_iobinding(binding)
+    binding.synchronize_outputs()
+    for name, array in outs.items():
+        values, margins_are_whole = array.read()
+        if not margins_are_whole:
+            return f"{name} was written outside its memory"
+        same = (values == wanted[name]) | (np.isnan(values) & np.isnan(wanted[name]))
+        if not same.all():
+            at = tuple(int(index) for index in np.argwhere(~same)[0])
+            return f"{name}{list(at)} is {values[at]}, not {wanted[name][at]}"
+    return ""
+
+
+# sanitizer
+
+
+def check_sanitizer(target: Target, args: argparse.Namespace) -> dict[str, Any]:
+    """Run the quick kernel checks under compute-sanitizer."""
+    program = shutil.which("compute-sanitizer")
+    if program is None or target.device != "cuda":
+        why = "no GPU in use" if target.device != "cuda" else "compute-sanitizer is not installed"
+        return {"skipped": why, "ok": True}
+    result: dict[str, Any] = {"ok": True}
+    for tool in ("memcheck", "racecheck"):
+        command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, __file__]
+        command += ["--only", "kernels", "--quick", "--library", str(target.library)]
+        command += ["--seed", str(args.seed), "--json", "-"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if "=====" in line]
+        clean = done.returncode == 0
+        result[tool] = "clean" if clean else f"exit code {done.returncode}: " + " ".join(lines[-3:])
+        result["ok"] = result["ok"] and clean
+    return result
+
+
+# model
+
+
+def convert(schedule: str, timesteps: int) -> bytes:
+    """Convert the MNIST CNN; returns the file's content."""
+    with np.load(ROOT / "models" / "mnist_calibration.npz") as data:
+        x = data["x"]
+    snn = onnx_snn.convert(
+        ROOT / "models" / "mnist_cnn.onnx", x, timesteps=timesteps, schedule=schedule, block=10
+    )
+    content: bytes = snn.model.SerializeToString()
+    return content
+
+
+def check_model(target: Target, args: argparse.Namespace) -> dict[str, Any]:
+    """Compare the converted MNIST CNN on the target with the CPU, for two schedules."""
+    with np.load(ROOT / "models" / "mnist_test.npz") as data:
+        x, y = data["x"], data["y"]
+    rows: dict[str, Any] = {}
+    for schedule in ("layer", "loop"):
+        model = convert(schedule, args.timesteps)
+        here, cpu = (
+            np.concatenate([run_batch(session, batch) for batch in batches(x, args.batch_size)])
+            for session in (target.session(model), target.session(model, device="cpu"))
+        )
+        placed = placement(target, model, x[: args.batch_size])
+        row = {
+            "accuracy": 100 * float((here.argmax(1) == y).mean()),
+            "cpu_accuracy": 100 * float((cpu.argmax(1) == y).mean()),
+            "agreement": 100 * float((here.argmax(1) == cpu.argmax(1)).mean()),
+            "mean_difference": float(np.abs(here - cpu).mean()),
+            "max_difference": float(np.abs(here - cpu).max()),
+            **placed,
+        }
+        # Sums in another order move a few spikes by a step, and those change few answers.
+        row["ok"] = (
+            bool(np.isfinite(here).all())
+            and row["agreement"] >= 99.5
+            and row["mean_difference"] < 1e-3
+            and abs(row["accuracy"] - row["cpu_accuracy"]) <= 0.2
+            and row["copies"] == 0
+        )
+        rows[schedule] = row
+    return {"rows": rows, "ok": all(row["ok"] for row in rows.values())}
+
+
+def batches(x: Array, size: int) -> Iterator[Array]:
+    """Yield the images in batches."""
+    return (x[i : i + size] for i in range(0, len(x), size))
+
+
+def run_batch(session: ort.InferenceSession, batch: Array) -> Array:
+    """Return the network's output."""
+    output: Array = session.run(None, {session.get_inputs()[0].name: batch})[0]
+    return output
+
+
+def placement(target: Target, model: bytes, batch: Array) -> dict[str, Any]:
+    """Return what a profile says: copies between devices, and operators run on the CPU."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = target.session(model, profile=f"{folder}/profile")
+        run_batch(session, batch)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    nodes = [e["args"] for e in events if e.get("cat") == "Node" and "provider" in e["args"]]
+    on_cpu = Counter(n["op_name"] for n in nodes if n["provider"] == "CPUExecutionProvider")
+    return {
+        "copies": sum(n["op_name"].startswith("Memcpy") for n in nodes),
+        "nodes": len(nodes),
+        "on_cpu": dict(on_cpu) if target.device == "cuda" else {},
+    }
+
+
+# speed
+
+
+def check_speed(target: Target, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the kernel against the device's own copy, and whole networks."""
+    if target.driver is None:
+        return {"skipped": "no GPU in use; tools/bench_if_neuron.py measures the CPU", "ok": True}
+    return {
+        "neuron": neuron_speed(target, args),
+        "network_ms": network_speed(target, args),
+        "ok": True,
+    }
+
+
+def neuron_speed(target: Target, args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Return bytes read and written per second, and those of a copy as large."""
+    driver = target.driver
+    assert driver is not None
+    rows = {}
+    for dtype in (np.float32, np.float16):
+        source, spikes, neuron = prepare_neuron(target, dtype, round(args.megabytes * 2**20))
+        size = source.tensor_size_in_bytes()
+        copy = partial(driver.copy, source.data_ptr(), spikes.data_ptr(), size)
+        runs: dict[str, Callable[[], Any]] = {"neuron": neuron, "copy": copy}
+        seconds = interleaved(runs, partial(driver.seconds, times=5), args.repeats)
+        rows[str(np.dtype(dtype))] = {
+            "neuron_gigabytes_per_second": 2e-9 * size / seconds["neuron"],
+            "copy_gigabytes_per_second": 2e-9 * size / seconds["copy"],
+            "of_a_copy": seconds["copy"] / seconds["neuron"],
+        }
+    return rows
+
+
+def prepare_neuron(
+    target: Target, dtype: npt.DTypeLike, size: int, steps: int = 32
+) -> tuple[ort.OrtValue, ort.OrtValue, Callable[[], None]]:
+    """Return currents of a size, room for their spikes, and a run that waits for nothing."""
+    row = np.random.default_rng(0).uniform(-0.5, 1, size // steps // np.dtype(dtype).itemsize)
+    currents = np.tile(row.astype(dtype), (steps, 1))
+    source = ort.OrtValue.ortvalue_from_numpy(currents, target.device, 0)
+    spikes = ort.OrtValue.ortvalue_from_shape_and_type(currents.shape, dtype, target.device, 0)
+    timesteps = ort.OrtValue.ortvalue_from_numpy(np.array(steps))
+    session = target.session(neuron_model(dtype, {}), strict=True)
+    binding = session.io_binding()
+    binding.bind_ortvalue_input("x", source)
+    binding.bind_ortvalue_input("T", timesteps)
+    binding.bind_ortvalue_output("s", spikes)
+    options = ort.RunOptions()
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return source, spikes, partial(session.run_with_iobinding, binding, options)
+
+
+def network_speed(target: Target, args: argparse.Namespace) -> dict[str, float]:
+    """Return the time of a batch in ms, from and to host memory."""
+    with np.load(ROOT / "models" / "mnist_test.npz") as data:
+        batch = data["x"][: args.batch_size]
+    models = {
+        "ann": (ROOT / "models" / "mnist_cnn.onnx").read_bytes(),
+        **{schedule: convert(schedule, args.timesteps) for schedule in ("layer", "loop")},
+    }
+    runs = {
+        name: partial(run_batch, target.session(model), batch) for name, model in models.items()
+    }
+    seconds = interleaved(runs, wall_seconds, args.repeats)
+    return {name: 1e3 * taken for name, taken in seconds.items()}
+
+
+def interleaved(
+    runs: Mapping[str, Callable[[], Any]],
+    measure: Callable[[Callable[[], Any]], float],
+    repeats: int,
+) -> dict[str, float]:
+    """Return the median of each, all taking turns, the first two turns left out."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(2 + repeats):
+        for name, run in runs.items():
+            times[name].append(measure(run))
+    return {name: statistics.median(taken[2:]) for name, taken in times.items()}
+
+
+def wall_seconds(run: Callable[[], Any]) -> float:
+    """Return the time of a run that ends when its outputs are there."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+# all together
+
+
+def build_library() -> Path:
+    """Build the native library with its CUDA kernels."""
+    folder = ROOT / "build" / "gpu_check"
+    for command in (
+        ["cmake", "-S", str(ROOT / "custom_ops"), "-B", str(folder), "-DONNX_SNN_CUDA=ON"],
+        ["cmake", "--build", str(folder), "--parallel"],
+    ):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            sys.exit("error: cmake is not installed; build elsewhere and give --library PATH")
+        if done.returncode != 0:
+            sys.exit(f"error: the library does not build\n{(done.stdout + done.stderr)[-2000:]}")
+    return next(folder.rglob(LIBRARY_NAME))
+
+
+def open_target(args: argparse.Namespace) -> Target:
+    """Return the device asked for; ends the program where it is not there."""
+    if args.provider == "cpu":
+        return Target("cpu", args.library or Path(onnx_snn.get_library_path()), None)
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        sys.exit("error: this onnxruntime has no CUDA provider; install onnxruntime-gpu")
+    try:
+        driver = CudaDriver()
+    except NoGpuError as error:
+        sys.exit(f"error: {error}; nothing was checked")
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    target = Target("cuda", args.library or build_library(), driver)
+    if "CUDAExecutionProvider" not in target.session(neuron_model(np.float32, {})).get_providers():
+        sys.exit(
+            "error: onnxruntime could not start its CUDA provider; the versions of CUDA and cuDNN "
+            "that it needs must be installed"
+        )
+    return target
+
+
+def check(target: Target, args: argparse.Namespace) -> dict[str, Any]:
+    """Run the checks asked for."""
+    functions = {
+        "kernels": check_kernels,
+        "sanitizer": check_sanitizer,
+        "model": check_model,
+        "speed": check_speed,
+    }
+    results = {name: functions[name](target, args) for name in CHECKS if name in args.only}
+    device = "CPU" if target.driver is None else target.driver.device_name()
+    cuda = {} if target.driver is None else {"CUDA driver": target.driver.driver_version()}
+    package = "onnxruntime" if target.driver is None else "onnxruntime-gpu"
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": describe_machine(),
+        "device": device,
+        "versions": versions("onnx-snn", package, "numpy") | cuda,
+        "timesteps": args.timesteps,
+        "batch_size": args.batch_size,
+        "checks": results,
+        "ok": all(result["ok"] for result in results.values()),
+    }
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print the report as one table."""
+    print(f"{report['machine']}; {report['device']}")
+    print(", ".join(f"{name} {number}" for name, number in report["versions"].items()) + "\n")
+    for name, result in report["checks"].items():
+        verdict = "skipped" if "skipped" in result else "ok" if result["ok"] else "FAILED"
+        print(f"{name:10} {verdict:8} {describe(name, result)}")
+
+
+def describe(name: str, result: dict[str, Any]) -> str:
+    """Return the findings of one check, the lines after the first one indented."""
+    if "skipped" in result:
+        return str(result["skipped"])
+    lines = []
+    if name == "kernels":
+        failures = result["failures"]
+        lines = [f"{result['runs']} runs, seed {result['seed']}, {len(failures)} wrong"]
+        lines += failures[:10]
+    elif name == "sanitizer":
+        lines = [f"{tool}: {result[tool]}" for tool in ("memcheck", "racecheck")]
+    elif name == "model":
+        lines = [describe_model(schedule, row) for schedule, row in result["rows"].items()]
+    else:
+        lines = [
+            f"{dtype}: {row['neuron_gigabytes_per_second']:.0f} GB/s, "
+            f"{100 * row['of_a_copy']:.0f} % of a copy"
+            for dtype, row in result["neuron"].items()
+        ]
+        lines += [f"{network}: {ms:.2f} ms a batch" for network, ms in result["network_ms"].items()]
+    return f"\n{'':20}".join(lines)
+
+
+def describe_model(schedule: str, row: dict[str, Any]) -> str:
+    """Return one line about a network."""
+    on_cpu = ", ".join(f"{count} {op}" for op, count in row["on_cpu"].items()) or "none"
+    return (
+        f"{schedule}: accuracy {row['accuracy']:.2f} % (CPU {row['cpu_accuracy']:.2f}), agreement "
+        f"{row['agreement']:.2f} %, mean difference {row['mean_difference']:.1e}, "
+        f"{row['copies']} copies; on the CPU: {on_cpu}"
+    )
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="The CUDA kernels: right, clean, and how fast")
+    parser.add_argument("--library", type=Path, help="native library (default: build it)")
+    parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--only", nargs="+", choices=CHECKS, default=list(CHECKS))
+    parser.add_argument("--quick", action="store_true", help="a few shapes of every kernel")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
+    parser.add_argument("-T", "--timesteps", type=int, default=50)
+    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--megabytes", type=float, default=1024, help="currents for the speed")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--json", help="where to write the result; - for nowhere")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Check, print, write the JSON file, and say by the exit code whether all is well."""
+    args = parse_args()
+    target = open_target(args)
+    report = check(target, args)
+    show(report)
+    path = args.json
+    if path is None and target.driver is not None:
+        path = RESULTS / f"gpu_{report['date']}.json"
+    if path is not None and path != "-":
+        Path(path).write_text(json.dumps(report, indent=2) + "\n")
+    sys.exit(0 if report["ok"] else 1)
+
+
+if __name__ == "__main__":
+    main()
