@@ -161,10 +161,11 @@ class Dataset:
         if path.is_dir():
             return _ImageFolder(path, self._single_spec(), self._preprocessing)
         try:
-            content = np.load(path, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                return self._batch(content)
-            with content:
+            # NumPy leaves a file open that it opened itself and could not read.
+            with path.open("rb") as file:
+                content = np.load(file, allow_pickle=False)
+                if isinstance(content, np.ndarray):
+                    return self._batch(content)
                 return self._batch({name: content[name] for name in content.files})
         except (ValueError, OSError, EOFError, BadZipFile) as error:
             raise DataError(

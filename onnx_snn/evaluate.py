@@ -204,7 +204,13 @@ class _Meter:
             else values
             for name, values in batch.feeds.items()
         }
-        expected = self._ann.run([self._output], feeds)[0]
+        try:
+            expected = self._ann.run([self._output], feeds)[0]
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            raise DataError(
+                f"the reference cannot be run on the data ({' '.join(str(error).split())}); "
+                "give the model that the spiking network was converted from"
+            ) from error
         if expected.shape != outputs.shape[1:]:
             raise DataError(
                 f"the reference's output has the shape {list(expected.shape)}, the spiking "

@@ -20,6 +20,9 @@ from onnx_snn.session import get_library_path
 
 Array = npt.NDArray[Any]
 
+_CACHED_VALUES = 1 << 19  # activations of one run, so that they stay in the cache
+_LEAST_SAMPLES = 16  # of one run, so that weights are not loaded for too few
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -101,6 +104,8 @@ class NativeProbe:
             self._names += self._add_operator(model.graph, tensor, floor)
         model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
         self._session = _session(model, self._names, library)
+        self._channels = [channels_of(tensor) or 1 for tensor in tensors]
+        self._samples = _LEAST_SAMPLES
 
     @staticmethod
     def _add_operator(graph: onnx.GraphProto, tensor: gs.Variable, floor: str) -> list[str]:
@@ -120,12 +125,22 @@ class NativeProbe:
     def observe(
         self, feeds: Mapping[str, Array], floors: Sequence[npt.NDArray[np.float32]]
     ) -> list[Observed]:
-        everything = {**feeds, **dict(zip(self._floors, floors, strict=True))}
-        results = self._session.run(self._names, everything)
-        return [
-            Observed(above, int(count))
-            for above, count in zip(results[::2], results[1::2], strict=True)
+        inputs = dict(zip(self._floors, floors, strict=True))
+        size = len(next(iter(feeds.values())))
+        runs = []
+        for start in range(0, size, self._samples):
+            rows = slice(start, start + self._samples)
+            inputs |= {name: values[rows] for name, values in feeds.items()}
+            runs.append(self._session.run(self._names, inputs))
+        parts = list(zip(*runs, strict=True))
+        observed = [
+            # As NumPy's int64: C's other 64-bit integer, which onnxruntime gives, is slow in it.
+            Observed(np.concatenate(above).view(np.int64), int(sum(count)))
+            for above, count in zip(parts[::2], parts[1::2], strict=True)
         ]
+        values = sum(o.count * c for o, c in zip(observed, self._channels, strict=True)) / size
+        self._samples = max(_LEAST_SAMPLES, int(_CACHED_VALUES / max(values, 1)))
+        return observed
 
 
 def _session(model: onnx.ModelProto, outputs: Sequence[str], library: str | None = None) -> Any:

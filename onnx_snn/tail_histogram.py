@@ -142,8 +142,7 @@ class TailHistogram:
         """Move the pending values into the bins."""
         if not self._pending_size:
             return
-        # Arrays of C's other 64-bit integer, which onnxruntime gives, are slow in NumPy.
-        new = np.concatenate(self._pending).view(np.int64)
+        new = np.concatenate(self._pending)
         self._pending, self._pending_size = [], 0
         # As integers, non-negative floats have the same order; infinity and NaN come last.
         np.maximum.at(self._greatest, new >> 32, new & 0xFFFFFFFF)

@@ -1,0 +1,112 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from nets import Dyadic, cnn, mlp
+
+import onnx_snn
+from onnx_snn import Stream
+from onnx_snn.calibrate import ActivationStats
+from onnx_snn.errors import DataError, ModelError, OptionError
+
+T = 12
+
+
+def dyadic(*shape: int) -> np.ndarray:
+    return Dyadic(5)(*shape, step=1 / 8)
+
+
+def converted(**options) -> onnx_snn.Conversion:
+    options = {"mode": "max", "timesteps": T, "holdout": 0.0, **options}
+    model = cnn(Dyadic())
+    stats = onnx_snn.convert(model, dyadic(8, 2, 8, 8), **options).stats
+    # Thresholds are powers of two, so that every sum is exact.
+    tensors = {name: replace(entry, max=2.0) for name, entry in stats.tensors.items()}
+    return onnx_snn.convert(model, stats=ActivationStats(tensors, stats.samples), **options)
+
+
+@pytest.fixture(scope="module")
+def snn() -> onnx_snn.Conversion:
+    return converted()
+
+
+@pytest.mark.parametrize("use_native", [True, False])
+@pytest.mark.parametrize("blocks", [[T], [1] * T, [5, 1, 6]])
+def test_blocks_of_any_size_add_up_to_one_run(snn, blocks, use_native):
+    x = dyadic(3, 2, 8, 8)
+    (expected,) = onnx_snn.create_session(snn.model).run(None, {"x": x})
+    stream = Stream(snn.model, use_native=use_native)
+    for steps in blocks:
+        outputs = stream.run(x, timesteps=steps)
+    np.testing.assert_array_equal(outputs["y"], expected)
+    assert stream.timesteps == T
+
+
+def test_running_readout_gives_the_mean_after_each_step():
+    running = converted(readout="running")
+    x = dyadic(2, 2, 8, 8)
+    (expected,) = onnx_snn.create_session(running.model).run(None, {"x": x})
+    stream = Stream(running.model)
+    parts = [stream.run({"x": x}, timesteps=steps)["y"] for steps in (4, 3, 5)]
+    np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+def test_sequences_come_in_pieces():
+    snn = converted(input_coding="sequence")
+    frames = dyadic(T, 2, 2, 8, 8)
+    (expected,) = onnx_snn.create_session(snn.model).run(None, {"x": frames})
+    stream = Stream(snn.model)
+    stream.run(frames[:7])
+    np.testing.assert_array_equal(stream.run(frames[7:])["y"], expected)
+    with pytest.raises(OptionError, match="sequences"):
+        stream.run(frames, timesteps=3)
+
+
+def test_state_goes_over_to_another_stream(snn):
+    x = dyadic(2, 2, 8, 8)
+    first, second = Stream(snn.model), Stream(snn.model)
+    first.run(x, timesteps=5)
+    second.state = first.state
+    assert second.timesteps == 5
+    np.testing.assert_array_equal(second.run(x, timesteps=4)["y"], first.run(x, timesteps=4)["y"])
+    with pytest.raises(DataError, match="not one of this network"):
+        first.state = {"v": np.zeros(1)}
+
+
+def test_reset_starts_again_with_a_batch_of_any_size(snn):
+    stream = Stream(snn.model)
+    x = dyadic(3, 2, 8, 8)
+    before = stream.run(x, timesteps=3)["y"]
+    stream.run(x, timesteps=2)
+    stream.reset()
+    assert stream.timesteps == 0
+    np.testing.assert_array_equal(stream.run(x[:1], timesteps=3)["y"], before[:1])
+
+
+def test_a_batch_of_another_size_without_reset_is_an_error(snn):
+    stream = Stream(snn.model)
+    stream.run(dyadic(3, 2, 8, 8), timesteps=1)
+    with pytest.raises(DataError, match="onnxruntime refuses"):
+        stream.run(dyadic(2, 2, 8, 8), timesteps=1)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "timesteps", "error"),
+    [
+        ({"z": np.zeros((1, 2, 8, 8), np.float32)}, 1, DataError),
+        ({}, 1, DataError),
+        (np.float32(0), 1, DataError),
+        (np.zeros((1, 3, 8, 8), np.float32), 1, DataError),
+        (np.zeros((1, 2, 8, 8), np.float32), 0, OptionError),
+        (np.zeros((1, 2, 8, 8), np.float32), 1.5, OptionError),
+        (np.zeros((1, 2, 8, 8), np.float32), True, OptionError),
+    ],
+)
+def test_bad_input(snn, feeds, timesteps, error):
+    with pytest.raises(error):
+        Stream(snn.model).run(feeds, timesteps=timesteps)
+
+
+def test_only_converted_models_stream():
+    with pytest.raises(ModelError, match="convert it first"):
+        Stream(mlp(Dyadic()))
