@@ -4,6 +4,10 @@
 #include <cstring>
 #include <utility>
 
+#if defined(__SSE2__) || defined(_M_X64)
+#include <emmintrin.h>
+#define ONNX_SNN_HAS_SSE2 1
+#endif
 #ifdef _MSC_VER
 #include <intrin.h>
 #endif
@@ -12,9 +16,23 @@ namespace onnx_snn {
 namespace {
 
 constexpr int kWidth = 16;  // values looked at together
-constexpr int32_t kBit[kWidth] = {1,       1 << 1,  1 << 2,  1 << 3, 1 << 4,  1 << 5,
-                                  1 << 6,  1 << 7,  1 << 8,  1 << 9, 1 << 10, 1 << 11,
-                                  1 << 12, 1 << 13, 1 << 14, 1 << 15};
+
+// A bit for each of the next kWidth values: whether it is not <= floor.
+uint32_t mask_above(const float* x, float floor) {
+#ifdef ONNX_SNN_HAS_SSE2
+  const __m128 limit = _mm_set1_ps(floor);
+  const auto above = [&](int i) {
+    return _mm_castps_si128(_mm_cmpnle_ps(_mm_loadu_ps(x + i), limit));
+  };
+  const __m128i low = _mm_packs_epi32(above(0), above(4));
+  const __m128i high = _mm_packs_epi32(above(8), above(12));
+  return static_cast<uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(low, high)));
+#else
+  uint32_t mask = 0;
+  for (int i = 0; i < kWidth; ++i) mask |= static_cast<uint32_t>(!(x[i] <= floor)) << i;
+  return mask;
+#endif
+}
 
 int lowest_bit(uint32_t mask) {
 #ifdef _MSC_VER
@@ -37,10 +55,7 @@ int64_t* keep(float value, int64_t channel, int64_t* end) {
 int64_t* find_in_row(const float* x, int64_t size, float floor, int64_t channel, int64_t* end) {
   int64_t i = 0;
   for (; i + kWidth <= size; i += kWidth) {
-    int32_t mask = 0;
-#pragma omp simd reduction(| : mask)
-    for (int j = 0; j < kWidth; ++j) mask |= x[i + j] <= floor ? 0 : kBit[j];
-    for (uint32_t left = static_cast<uint32_t>(mask); left != 0; left &= left - 1) {
+    for (uint32_t left = mask_above(x + i, floor); left != 0; left &= left - 1) {
       end = keep(x[i + lowest_bit(left)], channel, end);
     }
   }

@@ -42,7 +42,7 @@ FORMAT = 1
 EMA_MOMENTUM = 0.9
 _EMA_SAMPLE = 1 << 20  # SpikingJelly strides a batch down to this many values
 _FIRST_LOOK = 2  # samples that place the first floor
-_MARGIN = 2.0  # see TailHistogram
+_MARGIN = 1.5  # see TailHistogram
 _WIDE_MARGIN = 20.0  # where a second pass is impossible
 
 
@@ -206,15 +206,16 @@ def _pass(
 
     samples = 0
     for batch in data:
+        size = len(batch)
         if samples == 0:
-            few = batch.take(np.arange(min(_FIRST_LOOK, len(batch))))
+            few = batch.take(np.arange(min(_FIRST_LOOK, size)))
             for collector, observed in zip(collectors, observe(few), strict=True):
                 collector.place_floor(observed, len(few))
         for collector, observed in zip(collectors, observe(batch), strict=True):
-            collector.add(observed, len(batch))
-        samples += len(batch)
+            collector.add(observed, size)
+        samples += size
         if progress is not None:
-            progress(len(batch))
+            progress(size)
     return _some(samples)
 
 

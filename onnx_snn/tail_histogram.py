@@ -37,9 +37,12 @@ class TailHistogram:
         least: the least quantile that will be asked for, in [0, 1].
         margin: at least so many times more values are kept than are above the least quantile;
             infinite: all above 0 are kept, and there is never a ``FloorTooHighError``.
+
+    Attributes:
+        floor: the number of each channel that ``add`` needs the values above of, [C].
     """
 
-    def __init__(self, channels: int, least: float, margin: float = 2.0) -> None:
+    def __init__(self, channels: int, least: float, margin: float = 1.5) -> None:
         self._channels = channels
         self._least = least
         self._margin = margin
@@ -50,20 +53,14 @@ class TailHistogram:
         self._pending_size = 0
         self._keys: Ints = np.zeros(0, np.int64)  # ascending: channel << _BIN_BITS | bin
         self._counts: Ints = np.zeros(0, np.int64)
-        self._floor: Ints = np.zeros(channels, np.int64)  # the least bin that is complete
+        self._set_floor(np.zeros(channels, np.int64))
         self._greatest: Ints = np.zeros(channels, np.int64)  # bits of the float32
-
-    @property
-    def floor(self) -> npt.NDArray[np.float32]:
-        """The number of each channel that ``add`` needs the values above of, [C]."""
-        bits = np.maximum((self._floor << _DROPPED) - _HALF - 1, 0)
-        return _to_float(bits)
 
     def place_floor(self, above: Ints, rows: int, samples: int) -> None:
         """Place the floor by a few samples without counting them; see ``add``."""
         trial = TailHistogram(self._channels, self._least, self._margin)
         trial.add(above, rows, samples)
-        self._floor = trial._floor
+        self._set_floor(trial._floor)
 
     def add(self, above: Ints, rows: int, samples: int) -> None:
         """Count values.
@@ -128,9 +125,14 @@ class TailHistogram:
         self._count()
         layer = self._layer().top(self._wanted(self._rows * self._channels))
         channel = self._by_channel().top(self._wanted(self._rows))
-        self._floor = np.maximum(self._floor, np.minimum(channel, layer))
+        self._set_floor(np.maximum(self._floor, np.minimum(channel, layer)))
         kept = (self._keys & _BIN) >= self._floor[self._keys >> _BIN_BITS]
         self._keys, self._counts = self._keys[kept], self._counts[kept]
+
+    def _set_floor(self, bins: Ints) -> None:
+        """Drop what is below these bins, of each channel the least that is complete."""
+        self._floor = bins
+        self.floor = _to_float(np.maximum((bins << _DROPPED) - _HALF - 1, 0))
 
     def _wanted(self, total: int) -> float:
         """How many of ``total`` values to keep: the fewer there are, the less they tell."""
@@ -188,7 +190,7 @@ def _add(bins: Ints, counts: Ints, new: Ints, channels: int) -> tuple[Ints, Ints
     """Count new keys into bins; both are ``channel << _BIN_BITS | bin``."""
     # The bins of a channel lie close together: a table of all between its least and its greatest
     # is small, and counting into it is far quicker than sorting.
-    least, most = np.full(channels, 1 << 62), np.full(channels, -1)
+    least, most = np.full(channels, 1 << 62, np.int64), np.full(channels, -1, np.int64)
     ends = np.unique(np.searchsorted(bins, np.arange(channels + 1) << _BIN_BITS))
     for keys in (bins[ends[:-1]], bins[ends[1:] - 1], new):
         np.minimum.at(least, keys >> _BIN_BITS, keys)

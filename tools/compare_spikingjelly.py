@@ -11,20 +11,18 @@ SpikingJelly runs as a subprocess in its own environment (see tools/record_spiki
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from fetch_mnist import DATA_DIR, Images, Labels, load_mnist
+from machine import describe_machine, versions
 
 import onnx_snn
 
@@ -125,16 +123,6 @@ def load_npz(path: Path) -> tuple[Images, Labels]:
         return data["x"], data["y"]
 
 
-def cpu_name() -> str:
-    """Return what the machine calls its processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     models = ROOT / "models"
@@ -182,10 +170,9 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
             "spikingjelly_multi_step_ms": 1e3 * multi["modes"][name]["seconds_per_batch"],
             "ms": 1e3 * seconds_per_batch(exact, x[: args.batch_size], args.time_batches),
         }
-    packages = ("onnx_snn", "onnxruntime", "numpy")
     return {
-        "machine": f"{cpu_name()}, {os.cpu_count()} CPUs, {platform.system()}",
-        "versions": {name: version(name) for name in packages}
+        "machine": describe_machine(),
+        "versions": versions("onnx-snn", "onnxruntime", "numpy")
         | {name: steps[name] for name in ("spikingjelly", "torch")},
         "timesteps": args.timesteps,
         "batch_size": args.batch_size,
