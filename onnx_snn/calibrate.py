@@ -117,7 +117,8 @@ def spiking_nodes(graph: gs.Graph) -> list[gs.Node]:
 
 
 def percentile_key(percentile: float) -> str:
-    return f"{percentile:.12g}"
+    """``"99.9"`` for 99.9: short, and no two percentiles alike."""
+    return repr(float(percentile)).removesuffix(".0")
 
 
 def calibrate(

@@ -75,8 +75,8 @@ class Mode:
 
     def __str__(self) -> str:
         if self.percentile is not None:
-            return f"{self.percentile:g}%"
-        return "max" if self.factor == 1 else f"{self.factor:.4g}"
+            return f"{percentile_key(self.percentile)}%"
+        return "max" if self.factor == 1 else repr(self.factor)
 
     @property
     def percentiles(self) -> list[float]:

@@ -150,9 +150,9 @@ class _Builder:
         return _Image(name, image.channels, image.height // 2, image.width // 2)
 
     def pad(self, image: _Image) -> _Image:
-        # onnxruntime 1.20 cannot fuse a padding as wide as the kernel with the pooling after it.
-        pads = self._net.constant([0, 0, 1, 0, 0, 0, 0, 1], "int64")
-        name = self._net.op("Pad", image.name, pads)
+        # The Relu keeps onnxruntime 1.20 from fusing it with average pooling, which it gets wrong.
+        pads = self._net.constant([0, 0, 1, 0, 0, 0, 0, 2], "int64")
+        name = self._net.relu(self._net.op("Pad", image.name, pads))
         return _Image(name, image.channels, image.height + 1, image.width + 2)
 
     def head(self, image: _Image) -> str:
