@@ -46,11 +46,32 @@ def export(graph: gs.Graph, record: ScheduleRecord, metadata: Mapping[str, str])
     if record.timesteps_input:
         default = np.array(record.timesteps, np.int64)
         model.graph.initializer.append(numpy_helper.from_array(default, record.timesteps_input))
+    _hide_spike_shapes(model.graph)
     model.ir_version = max(model.ir_version, 8)
     model.producer_name, model.doc_string = "onnx_snn", DOC
     entries = {**metadata, METADATA_KEY: record.to_json()}
     helper.set_model_props(model, dict(sorted(entries.items())))
     return model
+
+
+def _hide_spike_shapes(graph: onnx.GraphProto) -> None:
+    """Forget the shapes of spikes, which are those of the currents.
+
+    Where onnxruntime knows them, it moves a pooling layer into its blocked layout and so copies
+    the spikes; where it does not, it copies the pooled spikes, a fraction of them.
+    """
+    spikes = {
+        node.output[0]
+        for node in graph.node
+        if node.domain == DOMAIN and node.op_type == IF_NEURON
+    }
+    for value in graph.value_info:
+        if value.name in spikes:
+            value.type.tensor_type.ClearField("shape")
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _hide_spike_shapes(attribute.g)
 
 
 def _neurons(graph: onnx.GraphProto) -> list[NodeProto]:

@@ -12,6 +12,7 @@ from onnx_snn.model_io import ModelSource, read_model
 from onnx_snn.ops import DOMAIN, IF_NEURON
 from onnx_snn.options import parse_choice
 from onnx_snn.passes.put_on_schedule import put_on_schedule
+from onnx_snn.passes.spike import FOLDED
 from onnx_snn.schedule import (
     METADATA_KEY,
     Readout,
@@ -115,6 +116,8 @@ def _free_timesteps(graph: gs.Graph, record: ScheduleRecord) -> gs.Variable:
             continue
         if node.inputs[1] is not timesteps:
             replace_uses(graph, node.inputs[1], timesteps)
+        currents = node.inputs[0].shape  # a file has no shapes of spikes
+        node.outputs[0].shape = None if currents is None else [FOLDED, *currents[1:]]
         dtype = np.dtype(node.outputs[0].dtype)
         start = np.asarray(node.attrs["v_init"] * node.attrs["v_threshold"], dtype)
         membrane = membranes.setdefault(dtype, gs.Constant(f"onnx_snn/v_init/{dtype}", start))
@@ -132,7 +135,7 @@ def _restore_sequences(
             rows = tensors[record.sequences[whole.name]]
             rows.inputs.clear()
             rows.name, rows.dtype = whole.name, whole.dtype
-            rows.shape = ["T*N", *whole.shape[2:]]
+            rows.shape = [FOLDED, *whole.shape[2:]]
             graph.inputs[index] = rows
 
 
