@@ -68,11 +68,11 @@ def prepare(model: Path, folder: Path, timesteps: int, batch_size: int) -> int:
     for schedule in SCHEDULES:
         snn = onnx_snn.convert(model, x, timesteps=timesteps, schedule=schedule, block=1)
         snn.save(folder / f"{schedule}.onnx")
-    spikes = {node.output[0] for node in snn.model.graph.node if node.op_type == "IFNeuron"}
+    currents = {node.input[0] for node in snn.model.graph.node if node.op_type == "IFNeuron"}
     shapes = [
         [dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]]
         for value in snn.model.graph.value_info
-        if value.name in spikes
+        if value.name in currents
     ]
     return 4 * batch_size * sum(math.prod(shape) for shape in shapes)
 
