@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -98,17 +99,32 @@ class ActivationStats:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content.pop("format") != FORMAT:
+            if content["format"] != FORMAT:
                 raise ValueError("unknown format")
-            tensors = {name: TensorStats(**entry) for name, entry in content["tensors"].items()}
-            return ActivationStats(**{**content, "tensors": tensors})
+            return ActivationStats(
+                {name: _tensor_stats(entry) for name, entry in content["tensors"].items()},
+                int(content["samples"]),
+                BatchReduction(content["batch_reduction"]).value,
+            )
         except OSError as error:
             raise CalibrationError(f"{path}: cannot be read ({error.strerror})") from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CalibrationError(
                 f"{path}: is not a file of calibration statistics; "
                 "write one with ActivationStats.save or --save-stats"
             ) from error
+
+
+def _tensor_stats(entry: Mapping[str, Any]) -> TensorStats:
+    """An entry of the JSON file; any damage raises one of Python's own errors."""
+    stats = TensorStats(**entry)
+    channels = [stats.channel_max, *stats.channel_quantiles.values()]
+    numbers = [[stats.max], list(stats.quantiles.values()), *channels]
+    if not all(isinstance(value, float) and isfinite(value) for few in numbers for value in few):
+        raise ValueError("not a number")
+    if len({len(values) for values in channels}) > 1:
+        raise ValueError("not all channels are there")
+    return stats
 
 
 def spiking_nodes(graph: gs.Graph) -> list[gs.Node]:

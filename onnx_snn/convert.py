@@ -26,6 +26,7 @@ from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.normalise import normalise
 from onnx_snn.passes.put_on_schedule import put_on_schedule
 from onnx_snn.passes.spike import NeuronOptions, spike
+from onnx_snn.probe import channels_of
 from onnx_snn.progress import progress_bar
 from onnx_snn.report import ConversionReport, LayerReport
 from onnx_snn.scale import Scale
@@ -167,11 +168,15 @@ def _given(data: Any) -> Any:
 
 
 def _check_stats(graph: gs.Graph, stats: ActivationStats) -> None:
-    wanted = {node.outputs[0].name for node in spiking_nodes(graph)}
-    if wanted != set(stats.tensors):
-        missing = sorted(wanted ^ set(stats.tensors))[0]
+    tensors = {node.outputs[0].name: node.outputs[0] for node in spiking_nodes(graph)}
+    differing = tensors.keys() ^ stats.tensors.keys() or {
+        name
+        for name, tensor in tensors.items()
+        if len(stats.tensors[name].channel_max) not in (0, channels_of(tensor))
+    }
+    if differing:
         raise CalibrationError(
-            f"the calibration statistics are of another model ('{missing}' differs); "
+            f"the calibration statistics are of another model ('{min(differing)}' differs); "
             "calibrate this one"
         )
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from onnx_snn.errors import DataError, OptionError
+from onnx_snn.errors import DataError, OnnxSnnError, OptionError
+from onnx_snn.options import check_positive
 
 Array = npt.NDArray[Any]
 
@@ -64,6 +64,8 @@ class ImagePreprocessing:
     def __post_init__(self) -> None:
         if any(value == 0 for value in self.std):
             raise OptionError("std must not be 0; give the standard deviation per channel")
+        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
+            raise OptionError(f"size must be a height and a width in pixels, not {self.size}")
 
 
 def input_specs(model: onnx.ModelProto) -> list[InputSpec]:
@@ -94,7 +96,6 @@ class Dataset:
             - an iterable of batches: arrays, mappings or pairs ``(x, y)``; a torch DataLoader too.
         specs: the inputs to feed, see ``input_specs``.
         batch_size: samples per batch; batches of an iterable stay as they are.
-        batch_axis: axis of the samples: 0, or 1 for sequences [T, N, …].
         preprocessing: for a folder of images.
 
     Raises:
@@ -110,8 +111,7 @@ class Dataset:
         *,
         preprocessing: ImagePreprocessing | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise OptionError(f"batch size must be at least 1, not {batch_size}")
+        check_positive(batch_size, "batch size")
         self._specs = list(specs)
         self._batch_size = batch_size
         self._preprocessing = preprocessing or ImagePreprocessing()
@@ -154,7 +154,7 @@ class Dataset:
         )
 
     def _open_path(self, path: Path) -> Batch | _ImageFolder:
-        if not path.exists():
+        if not os.path.exists(path):  # unlike Path.exists, without errors for odd names
             raise DataError(
                 f"{path}: no such file or folder; give .npz, .npy or a folder of images"
             )
@@ -167,7 +167,9 @@ class Dataset:
                 if isinstance(content, np.ndarray):
                     return self._batch(content)
                 return self._batch({name: content[name] for name in content.files})
-        except (ValueError, OSError, EOFError, BadZipFile) as error:
+        except OnnxSnnError:
+            raise
+        except Exception as error:  # numpy, zipfile and zlib: a type for each kind of damage
             raise DataError(
                 f"{path}: is not a readable .npz or .npy file; write it with numpy.savez"
             ) from error
@@ -210,12 +212,12 @@ class Dataset:
         if len(arrays) == 1 and len(self._specs) == 1 and set(arrays) <= {"x", "arr_0", "data"}:
             arrays = {self._specs[0].name: next(iter(arrays.values()))}
         feeds = {spec.name: self._feed(spec, arrays) for spec in self._specs}
-        sizes = {len(values) for values in feeds.values()}
         labels = None if labels is None else _to_numpy(labels).ravel()
-        if len(sizes | ({len(labels)} if labels is not None else set())) > 1:
+        sizes = {len(values) for values in (*feeds.values(), labels) if values is not None}
+        if len(sizes) > 1:
             raise DataError(
                 f"{self._origin}: inputs and labels differ in the number of samples "
-                f"({', '.join(map(str, sorted(sizes)))})"
+                f"({', '.join(map(str, sorted(sizes)))}); give one label for each sample"
             )
         return Batch(feeds, labels)
 
@@ -248,9 +250,13 @@ def _cast(values: Array, spec: InputSpec, where: str) -> Array:
     if values.dtype == spec.dtype:
         return values
     if values.dtype.kind == "f" and spec.dtype.kind == "f":
-        return values.astype(spec.dtype)
+        with np.errstate(over="ignore"):  # the caller looks for infinity
+            return values.astype(spec.dtype)
     if values.dtype.kind in "iu" and spec.dtype.kind in "iu":
-        return values.astype(spec.dtype)
+        cast = values.astype(spec.dtype)
+        if np.array_equal(cast, values):
+            return cast
+        raise DataError(f"{where} holds numbers that {spec.dtype}, which the model takes, has not")
     raise DataError(
         f"{where} has the type {values.dtype}, but the model takes {spec.dtype}; "
         "convert it as in training (for images often x / 255)"
@@ -280,7 +286,12 @@ def _is_labelled_pair(value: Any) -> bool:
 def _to_numpy(value: Any) -> Array:
     if _is_torch(value):
         value = value.detach().cpu().numpy()
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DataError(
+            f"data of type {type(value).__name__} is not an array of numbers"
+        ) from error
     if array.dtype == object:
         raise DataError("data must be numeric arrays, not Python objects")
     return array
@@ -305,6 +316,11 @@ class _ImageFolder:
                 f"{path}: a folder of images needs a model input [N, 1 or 3, H, W], "
                 f"not {list(spec.shape)}; give an .npz instead"
             )
+        if spec.dtype.kind != "f":
+            raise DataError(
+                f"{path}: images become floating-point numbers, but the model takes {spec.dtype}; "
+                "give an .npz instead"
+            )
 
     def batches(self, size: int) -> Iterator[tuple[Array, Array | None]]:
         for start in range(0, len(self.files), size):
@@ -314,7 +330,7 @@ class _ImageFolder:
             yield images, np.asarray(labels, dtype=np.int64) if labels else None
 
     def _read(self, file: Path) -> Array:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
         height, width = self._preprocessing.size or self._spec.shape[2:4]
         if height is None or width is None:
@@ -324,11 +340,17 @@ class _ImageFolder:
         channels = self._spec.shape[1]
         try:
             with Image.open(file) as opened:
+                if opened.mode[0] in "IF":
+                    raise DataError(
+                        f"{file}: has more than 8 bits per channel; convert it, or give an .npz"
+                    )
                 image = opened.convert("L" if channels == 1 else "RGB")
                 if image.size != (width, height):
                     image = image.resize((width, height), Image.Resampling.BILINEAR)
                 pixels = np.asarray(image, dtype=np.float64) / 255.0
-        except (UnidentifiedImageError, OSError) as error:
+        except OnnxSnnError:
+            raise
+        except Exception as error:  # each decoder of Pillow's has its own types
             raise DataError(f"{file}: is not a readable image") from error
         pixels = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
         mean, std = (

@@ -61,9 +61,7 @@ def _hide_spike_shapes(graph: onnx.GraphProto) -> None:
     the spikes; where it does not, it copies the pooled spikes, a fraction of them.
     """
     spikes = {
-        node.output[0]
-        for node in graph.node
-        if node.domain == DOMAIN and node.op_type == IF_NEURON
+        node.output[0] for node in graph.node if node.domain == DOMAIN and node.op_type == IF_NEURON
     }
     for value in graph.value_info:
         if value.name in spikes:

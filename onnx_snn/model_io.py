@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import numpy_helper
 
 from onnx_snn.errors import ModelError, OutputError
@@ -45,9 +45,9 @@ def read_model(source: ModelSource) -> onnx.ModelProto:
 
 
 def _read_file(path: Path) -> onnx.ModelProto:
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, without errors for odd names
         raise ModelError(f"{path}: no such file; give the path of an .onnx file")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ModelError(f"{path}: is a folder; give the path of an .onnx file in it")
     try:
         data = path.read_bytes()
@@ -82,9 +82,11 @@ def _parse(data: bytes, origin: str) -> onnx.ModelProto:
 
 
 def _check(model: onnx.ModelProto, origin: str) -> None:
+    if not _is_text_intact(model):
+        raise ModelError(
+            f"{origin}: is damaged (a name in it is not UTF-8); export or copy the model again"
+        )
     for tensor in model.graph.initializer:
-        if tensor.data_type not in _FLOAT_TYPES:
-            continue
         try:
             values = numpy_helper.to_array(tensor)
         except Exception as error:
@@ -92,20 +94,34 @@ def _check(model: onnx.ModelProto, origin: str) -> None:
                 f"{origin}: initializer '{tensor.name}' is damaged ({_first_line(error)}); "
                 "export or copy the model again"
             ) from error
-        if not np.isfinite(values).all():
+        if tensor.data_type in _FLOAT_TYPES and not np.isfinite(values).all():
             kind = "NaN" if np.isnan(values).any() else "infinity"
             raise ModelError(
                 f"{origin}: initializer '{tensor.name}' holds {kind}; "
                 "repair or retrain the model before converting it"
             )
+    if model.ByteSize() > onnx.checker.MAXIMUM_PROTOBUF:
+        return  # the checker cannot take it from memory
     try:
         onnx.checker.check_model(model)
-    except ValueError:  # over 2 GiB: the checker cannot take it from memory
-        return
-    except onnx.checker.ValidationError as error:
+    except Exception as error:  # ValidationError, or UnicodeDecodeError for the text of one
         raise ModelError(
             f"{origin}: breaks the ONNX specification: {_first_line(error)}"
         ) from error
+
+
+def _is_text_intact(message: Message) -> bool:
+    """Whether every text is UTF-8, which protobuf does not check; weights are passed over."""
+    if isinstance(message, onnx.TensorProto):
+        return isinstance(message.name, str)
+    for field, value in message.ListFields():
+        for item in value if isinstance(value, MutableSequence) else [value]:
+            if isinstance(item, Message):
+                if not _is_text_intact(item):
+                    return False
+            elif field.type == field.TYPE_STRING and not isinstance(item, str):
+                return False  # protobuf gives bytes where it cannot decode
+    return True
 
 
 _FLOAT_TYPES = frozenset(
@@ -133,7 +149,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OutputError: the folder does not exist or cannot be written to.
     """
     target = Path(path)
-    if target.is_dir():
+    if os.path.isdir(target):
         raise OutputError(f"{target}: is a folder; name a file in it")
     try:
         handle, name = tempfile.mkstemp(

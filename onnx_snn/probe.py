@@ -12,7 +12,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper
 
-from onnx_snn.errors import RuntimeUnavailableError
+from onnx_snn.errors import ModelError, RuntimeUnavailableError
 from onnx_snn.onnxruntime_api import onnxruntime
 from onnx_snn.ops import DOMAIN, LARGE_VALUES, VERSION
 from onnx_snn.ops.reference import large_values
@@ -128,8 +128,8 @@ class NativeProbe:
         inputs = dict(zip(self._floors, floors, strict=True))
         size = len(next(iter(feeds.values())))
         runs = []
-        for start in range(0, size, self._samples):
-            rows = slice(start, start + self._samples)
+        ends = np.linspace(0, size, max(1, round(size / self._samples)) + 1).astype(int)
+        for rows in map(slice, ends[:-1], ends[1:]):
             inputs |= {name: values[rows] for name, values in feeds.items()}
             runs.append(self._session.run(self._names, inputs))
         parts = list(zip(*runs, strict=True))
@@ -152,6 +152,9 @@ def _session(model: onnx.ModelProto, outputs: Sequence[str], library: str | None
     options.log_severity_level = 3
     if library is not None:
         options.register_custom_ops_library(library)
-    return api.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    content = model.SerializeToString()
+    try:
+        return api.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        reason = " ".join(str(error).split())
+        raise ModelError(f"onnxruntime cannot run the model: {reason}") from error

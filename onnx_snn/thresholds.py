@@ -15,8 +15,8 @@ from onnx_snn.errors import CalibrationError, OptionError
 from onnx_snn.scale import Scale
 
 _T = TypeVar("_T")
-_PERCENTILE = re.compile(r"(\d+(?:\.\d+)?)%")
-_FLOAT = re.compile(r"\d*\.?\d+(?:e-?\d+)?|\d+/\d+")
+_PERCENTILE = re.compile(r"(\d+(?:\.\d+)?)%", re.ASCII)
+_FLOAT = re.compile(r"\d*\.?\d+(?:e-?\d+)?|\d+/\d+", re.ASCII)
 
 
 class Granularity(StrEnum):
@@ -66,7 +66,7 @@ class Mode:
             if not _FLOAT.fullmatch(text):
                 raise wrong
             numerator, _, denominator = text.partition("/")
-            if denominator and not int(denominator):
+            if denominator and not float(denominator):
                 raise wrong
             value = float(numerator) / float(denominator or 1)
         if not 0 < value <= 1:
@@ -104,8 +104,8 @@ def _quantile(known: Mapping[str, _T], percentile: float, node: str) -> _T:
     except KeyError:
         found = ", ".join(f"{key}%" for key in known) or "only the maximum"
         raise CalibrationError(
-            f"the statistics of '{node}' lack the {percentile:g}% quantile (they have: {found}); "
-            "calibrate again with this mode"
+            f"the statistics of '{node}' lack the {percentile_key(percentile)}% quantile "
+            f"(they have: {found}); calibrate again with this mode"
         ) from None
 
 

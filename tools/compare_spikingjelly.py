@@ -72,6 +72,7 @@ def make_options(args: argparse.Namespace) -> ort.SessionOptions:
     """Return session options with the number of threads asked for."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = args.threads
+    options.log_severity_level = 3  # no warning that T has a default
     return options
 
 

@@ -92,13 +92,15 @@ def if_neuron(
     start = state.type(np.float32(v_init)) * threshold if v is None else v
     potential = np.broadcast_to(start, shape).astype(state)
     count = np.broadcast_to(0 if n is None else n, shape).astype(state)
-    limit = np.inf if count_max < 0 else count_max
+    # Of the state's type, for NumPy 1 widens float32 arrays where it meets a large integer.
+    least, most, fewest = (state.type(value) for value in (spike_min, spike_max, count_min))
+    limit = state.type(np.inf if count_max < 0 else count_max)
 
     spikes = np.empty((timesteps, *shape), x.dtype)
     for t in range(timesteps):
         potential += x if constant_input else x[t * rows : (t + 1) * rows]
-        lowest = np.minimum(np.maximum(spike_min, count_min - count), 0)
-        highest = np.maximum(np.minimum(spike_max, limit - count), 0)
+        lowest = np.minimum(np.maximum(least, fewest - count), 0)
+        highest = np.maximum(np.minimum(most, limit - count), 0)
         s = np.fmin(np.fmax(np.floor(potential / threshold), lowest), highest)
         if reset == "subtract":
             potential -= s * threshold
@@ -106,7 +108,8 @@ def if_neuron(
             potential = np.where(s != 0, state.type(0), potential)
         count += s
         spikes[t] = s
-    return spikes.reshape(-1, *shape[1:]), potential.astype(x.dtype), count.astype(x.dtype)
+    spikes = spikes.reshape(timesteps * rows, *shape[1:])
+    return spikes, potential.astype(x.dtype), count.astype(x.dtype)
 
 
 def large_values(

@@ -1,0 +1,116 @@
+"""The portable body against the reference, in onnxruntime and in ONNX's own evaluator."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from if_neuron_cases import (
+    CASES,
+    DEFAULTS,
+    SIGNED,
+    Case,
+    all_cases,
+    all_dtypes,
+    assert_identical,
+    random_cases,
+)
+from nets import session
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.ops.op_scan import Scan
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, RuntimeException
+
+from onnx_snn.ops.portable import Signature, if_neuron_function
+
+
+def is_binary(case: Case) -> bool:
+    a = case.attributes
+    alphabet = a.get("spike_min", 0), a.get("spike_max", 1)
+    return alphabet == (0, 1) and a.get("count_max", -1) < 0
+
+
+def signature_of(case: Case, dtype: str) -> Signature:
+    """The least that the case needs."""
+    return Signature(
+        binary=is_binary(case),
+        v=case.v != "absent",
+        n=case.n != "absent",
+        v_next="v_next" in case.outputs,
+        n_next="n_next" in case.outputs,
+        reset=case.attributes.get("reset", "subtract"),
+        elem_type=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)),
+    )
+
+
+def portable_model(case: Case, dtype: str, opset: int = 18) -> onnx.ModelProto:
+    return case.model(dtype, [if_neuron_function(signature_of(case, dtype), opset)], opset)
+
+
+@all_cases
+@all_dtypes
+def test_onnxruntime_gives_what_the_reference_gives(case, dtype):
+    runtime = session(portable_model(case, dtype), optimise=True)
+    assert_identical(runtime.run(None, case.feeds(dtype)), case.expected(dtype))
+
+
+@pytest.mark.skipif(
+    "need_context" not in vars(Scan),
+    reason="the evaluator of this release of onnx hides outer values from the body of a Scan",
+)
+@all_cases
+@all_dtypes
+def test_the_onnx_evaluator_gives_what_the_reference_gives(case, dtype):
+    # It does not know the defaults that a function declares for its attributes.
+    case = replace(case, attributes=DEFAULTS | case.attributes)
+    evaluator = ReferenceEvaluator(portable_model(case, dtype))
+    with np.errstate(all="ignore"):
+        actual = evaluator.run(None, case.feeds(dtype))
+    assert_identical(actual, case.expected(dtype))
+
+
+@given(random_cases())
+@settings(deadline=None, max_examples=50)
+def test_any_call_gives_what_the_reference_gives(case):
+    # Here and below, onnxruntime runs the body as it is.
+    runtime = session(portable_model(case, "float32"))
+    assert_identical(runtime.run(None, case.feeds("float32")), case.expected("float32"))
+
+
+@pytest.mark.parametrize("opset", [18, 19, 20, 21])
+@pytest.mark.parametrize("attributes", [{}, SIGNED], ids=["binary", "signed"])
+def test_every_opset_will_do(opset, attributes):
+    case = Case(attributes=attributes, v="full", n="full")
+    model = portable_model(case, "float32", opset)
+    expected = case.expected("float32")
+    assert_identical(session(model).run(None, case.feeds("float32")), expected)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if is_binary(case)], ids=lambda case: case.name
+)
+def test_body_of_a_mixed_model_runs_its_binary_neurons(case):
+    signature = replace(signature_of(case, "float32"), binary=False)
+    model = case.model("float32", [if_neuron_function(signature, 18)])
+    assert_identical(session(model).run(None, case.feeds("float32")), case.expected("float32"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"T": np.array(0)},
+        {"T": np.array(-1)},
+        {"T": np.array(-3)},
+        {"T": np.array(4)},
+        {"v": np.zeros((3, 3), np.float32)},
+        {"n": np.zeros((6, 3), np.float32)},
+    ],
+    ids=lambda changed: " ".join(f"{k} {v.shape or v}" for k, v in changed.items()),
+)
+def test_what_makes_no_sense_is_an_error(changed):
+    case = Case(shape=(2, 3), steps=3, v="full", n="full")
+    runtime = session(portable_model(case, "float32"))
+    with pytest.raises((RuntimeException, InvalidArgument)):
+        runtime.run(None, case.feeds("float32") | changed)
+    assert_identical(runtime.run(None, case.feeds("float32")), case.expected("float32"))
