@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from nets import Array, run
 
+from nets import Array, run
 from onnx_snn.load import load_graph
 from onnx_snn.operators import Refusal, operator_of
 from onnx_snn.scale import Scale

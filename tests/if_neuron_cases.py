@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import strategies as st
-from nets import Array
 from onnx import helper
 
+from nets import Array
 from onnx_snn.ops import DOMAIN, IF_NEURON, VERSION
 from onnx_snn.ops.reference import if_neuron
 

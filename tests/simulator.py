@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from nets import Array, run
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from nets import Array, run
 from onnx_snn import ActivationStats, create_session
 from onnx_snn.calibrate import TensorStats, spiking_nodes
 from onnx_snn.load import load_graph

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 from hypothesis import strategies as st
+
 from nets import Array, Dyadic, Gaussian, Net
 
 BATCH = 5

@@ -2,15 +2,15 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
-from nets import Gaussian, Net, cnn, residual
 from onnx import helper
-from strategies import networks
 
 import onnx_snn
+from nets import Gaussian, Net, cnn, residual
 from onnx_snn.analyse import analyse
 from onnx_snn.errors import UnsupportedModelError
 from onnx_snn.load import load_graph
 from onnx_snn.operators import Kind
+from strategies import networks
 
 W = Gaussian(9)
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Dyadic, Gaussian, Net, cnn, mlp, residual, run
 from onnx import TensorProto
-from simulator import expose, relus
 
+from nets import Dyadic, Gaussian, Net, cnn, mlp, residual, run
 from onnx_snn import ActivationStats, convert
 from onnx_snn.calibrate import TensorStats, calibrate, percentile_key, spiking_nodes
 from onnx_snn.data import Batch, Dataset, input_specs
@@ -24,6 +23,7 @@ from onnx_snn.holdout import HoldOut
 from onnx_snn.load import load_graph
 from onnx_snn.model_io import read_model
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
+from simulator import expose, relus
 
 # The histogram rounds values to 12 significant bits; the promise to users is 0.1 %.
 ROUNDING = 2.0**-12 * (1 + 1e-6)

@@ -7,15 +7,15 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
+
 from algebra import assert_close
 from nets import Dyadic, Gaussian, Net, cnn, mlp, residual, run
-from onnx import numpy_helper
-from simulator import dyadic_thresholds, expose, play, relus, stats_of
-
 from onnx_snn import convert, reschedule
 from onnx_snn.errors import CalibrationError, OptionError, OutputError
 from onnx_snn.operators import Kind
 from onnx_snn.schedule import ScheduleRecord
+from simulator import dyadic_thresholds, expose, play, relus, stats_of
 
 NETS = [(mlp, (7,)), (cnn, (2, 8, 8)), (residual, (3, 6, 6))]
 

@@ -3,10 +3,10 @@ import pickle
 
 import numpy as np
 import pytest
-from nets import Net
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from nets import Net
 from onnx_snn.data import Batch, Dataset, ImagePreprocessing, InputSpec, input_specs
 from onnx_snn.errors import DataError, OptionError
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from nets import Dyadic, Gaussian, Net, mlp, run
 
 import onnx_snn
+from nets import Dyadic, Gaussian, Net, mlp, run
 from onnx_snn.errors import DataError, ModelError, OptionError
 
 T = 40  # more than one block of steps

@@ -1,8 +1,8 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
-from nets import Gaussian, Net, run
 
+from nets import Gaussian, Net, run
 from onnx_snn import graph as helpers
 from onnx_snn.load import load_graph
 

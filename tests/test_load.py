@@ -3,12 +3,12 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 from hypothesis import given, settings
-from nets import Gaussian, Net, cnn, mlp, residual, run
 from onnx import TensorProto, helper, numpy_helper
-from strategies import networks
 
+from nets import Gaussian, Net, cnn, mlp, residual, run
 from onnx_snn.errors import ModelError, UnsupportedModelError
 from onnx_snn.load import load_graph
+from strategies import networks
 
 W = Gaussian(5)
 

@@ -6,9 +6,9 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Dyadic, Gaussian, Net, cnn
 from onnx import TensorProto, helper, numpy_helper
 
+from nets import Dyadic, Gaussian, Net, cnn
 from onnx_snn.errors import ModelError, OutputError
 from onnx_snn.model_io import atomic_path, check_writable, model_hash, read_model, write_model
 

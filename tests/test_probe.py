@@ -2,10 +2,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import onnxruntime as ort
 import pytest
-from nets import Dyadic, Gaussian, Net, cnn, run
 from onnx import TensorProto, helper
-from simulator import expose, relus
 
+from nets import Dyadic, Gaussian, Net, cnn, run
 from onnx_snn import get_library_path
 from onnx_snn.calibrate import spiking_nodes
 from onnx_snn.errors import RuntimeUnavailableError
@@ -13,6 +12,7 @@ from onnx_snn.load import load_graph
 from onnx_snn.ops import DOMAIN, LARGE_VALUES, VERSION
 from onnx_snn.ops.reference import large_values
 from onnx_snn.probe import NativeProbe, ValueProbe, channels_of, make_probe
+from simulator import expose, relus
 
 
 def _library():

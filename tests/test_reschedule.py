@@ -3,12 +3,12 @@ from itertools import product
 import numpy as np
 import onnx
 import pytest
-from nets import Dyadic, Net, cnn, mlp
-from simulator import dyadic_thresholds, expose, play, simulate, stats_of
 
+from nets import Dyadic, Net, cnn, mlp
 from onnx_snn import convert, reschedule
 from onnx_snn.errors import ModelError, OptionError
 from onnx_snn.schedule import METADATA_KEY, ScheduleRecord
+from simulator import dyadic_thresholds, expose, play, simulate, stats_of
 
 T = 10
 RUNS = [("layer", 1), ("loop", 1), ("loop", 4), ("step", 1), ("step", 5)]

@@ -2,9 +2,8 @@ import json
 
 import onnx
 import pytest
-from nets import Dyadic, cnn
-from simulator import dyadic_thresholds, stats_of
 
+from nets import Dyadic, cnn
 from onnx_snn import convert
 from onnx_snn.errors import ModelError, OptionError
 from onnx_snn.schedule import (
@@ -16,6 +15,7 @@ from onnx_snn.schedule import (
     StateRecord,
 )
 from onnx_snn.spiking_graph import InputCoding
+from simulator import dyadic_thresholds, stats_of
 
 RECORD = ScheduleRecord(
     schedule=Schedule.STEP,

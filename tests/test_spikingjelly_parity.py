@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
-from simulator import expose, play, relus, simulate
 
 from onnx_snn import convert
 from onnx_snn.load import load_graph
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.schedule import ScheduleRecord
+from simulator import expose, play, relus, simulate
 
 DATA = Path(__file__).parent / "data"
 MODES = ["max", "99.9%", "0.5"]

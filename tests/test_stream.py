@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nets import Dyadic, cnn, mlp
 
 import onnx_snn
+from nets import Dyadic, cnn, mlp
 from onnx_snn import Stream
 from onnx_snn.calibrate import ActivationStats
 from onnx_snn.errors import DataError, ModelError, OptionError

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 import onnxruntime as ort
-from machine import describe_machine, versions
 
+from machine import describe_machine, versions
 from onnx_snn.calibrate import calibrate
 from onnx_snn.data import Dataset, InputSpec, input_specs
 from onnx_snn.load import load_graph

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-from machine import describe_machine, versions
-from neuron_model import Array, aligned_empty, bind, neuron_model
 
 import onnx_snn
+from machine import describe_machine, versions
+from neuron_model import Array, aligned_empty, bind, neuron_model
 
 WARM_UP = 2
 SLOW = 10  # the portable body gets that many times fewer repeats

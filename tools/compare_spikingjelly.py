@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from fetch_mnist import DATA_DIR, Images, Labels, load_mnist
-from machine import describe_machine, versions
 
 import onnx_snn
+from fetch_mnist import DATA_DIR, Images, Labels, load_mnist
+from machine import describe_machine, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS: dict[str, str | float] = {

@@ -34,11 +34,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
+
+import onnx_snn
 from cuda_driver import CudaDriver, NoGpuError
 from machine import describe_machine, versions
 from neuron_model import Array, neuron_model
-
-import onnx_snn
 from onnx_snn.ops.reference import if_neuron
 from onnx_snn.session import LIBRARY_NAME
 

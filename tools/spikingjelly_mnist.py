@@ -27,6 +27,7 @@ from spikingjelly.activation_based.ann2snn import Converter
 from spikingjelly.activation_based.ann2snn.modules import VoltageScaler
 from spikingjelly.activation_based.ann2snn.recipes import RateCodingRecipe
 from torch import Tensor, nn
+
 from train_mnist_cnn import load_onnx_weights, mnist_cnn
 
 CALIBRATION_BATCH = 100

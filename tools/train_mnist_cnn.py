@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from fetch_mnist import Images, Labels, load_mnist
 from torch import Tensor, nn
+
+from fetch_mnist import Images, Labels, load_mnist
 
 MODELS_DIR = Path(__file__).resolve().parent.parent / "models"
 CALIBRATION_IMAGES = 1_000

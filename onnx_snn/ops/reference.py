@@ -36,9 +36,10 @@ def if_neuron(
     it should not have sent, and never more than it did (ST-BIF); {0, ..., m} a burst neuron.
 
     A count limit forbids spikes and never forces one. A NaN potential emits the lowest spike
-    allowed and stays NaN; infinity follows IEEE arithmetic. The arithmetic is that of x's type;
-    for float16 the state is float32 within the call and rounded once, at its end. ``v_threshold``
-    and ``v_init`` are rounded to float32, which is how an ONNX attribute stores them.
+    allowed and, with soft reset, stays NaN; infinity follows IEEE arithmetic. The arithmetic is
+    that of x's type; for float16 the state is float32 within the call and rounded once, at its
+    end. ``v_threshold`` and ``v_init`` are rounded to float32, which is how an ONNX attribute
+    stores them.
 
     Args:
         x: Input currents in units of the potential, ``[T * N, ...]``; row ``t * N + i`` is sample

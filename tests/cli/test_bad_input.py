@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from nets import Gaussian, Net, cnn, mlp
 from onnx import numpy_helper
 
 import onnx_snn
+from nets import Gaussian, Net, cnn, mlp
 from onnx_snn.cli import main
 
 OLD = b"what was here before"

@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from nets import Gaussian, Net, mlp
 
 import onnx_snn
+from nets import Gaussian, Net, mlp
 from onnx_snn.cli import main
 
 

@@ -4,6 +4,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from hypothesis import HealthCheck, given, settings
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    RuntimeException,
+)
+
 from if_neuron_cases import (
     OUTPUTS,
     SIGNED,
@@ -14,12 +20,6 @@ from if_neuron_cases import (
     if_neuron_model,
     random_cases,
 )
-from onnxruntime.capi.onnxruntime_pybind11_state import (
-    Fail,
-    InvalidArgument,
-    RuntimeException,
-)
-
 from onnx_snn import get_library_path
 from onnx_snn.ops.reference import if_neuron
 

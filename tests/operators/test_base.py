@@ -1,8 +1,8 @@
 import onnx_graphsurgeon as gs
 import pytest
+
 from algebra import channels, only_node
 from nets import Net
-
 from onnx_snn.operators import OPERATORS, Analog, Kind, Operator, operator_of
 from onnx_snn.operators.base import broadcast_refusal
 from onnx_snn.scale import ONE, Scale

@@ -1,7 +1,7 @@
 import numpy as np
+
 from algebra import assert_refused, only_node, refusal_of
 from nets import Net, run
-
 from onnx_snn.operators.batch_normalization import BatchNormalization
 
 

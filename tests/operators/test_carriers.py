@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+
 from algebra import assert_refused, assert_wish_holds, channels, only_node, refusal_of, rescale
 from nets import Net
-
 from onnx_snn.load import load_graph
 from onnx_snn.operators import CannotCarryError, Kind, operator_of
 from onnx_snn.scale import Scale

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+
 from algebra import assert_refused, assert_wish_holds, channels, refusal_of, rescale
 from nets import Net
-
 from onnx_snn.scale import ONE, Scale
 
 

@@ -1,7 +1,7 @@
 import pytest
+
 from algebra import assert_refused, assert_wish_holds, channels, refusal_of, rescale
 from nets import Gaussian, Net
-
 from onnx_snn.scale import ONE, Scale
 
 W = Gaussian(3)

@@ -1,6 +1,5 @@
 from algebra import only_node, refusal_of
 from nets import Net
-
 from onnx_snn.operators import Kind, operator_of
 
 

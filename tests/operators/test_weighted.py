@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+
 from algebra import assert_refused, channels, refusal_of, rescale
 from nets import Gaussian, Net
-
 from onnx_snn.load import load_graph
 from onnx_snn.operators import CannotCarryError, operator_of
 from onnx_snn.scale import ONE, Scale

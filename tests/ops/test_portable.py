@@ -6,6 +6,11 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.ops.op_scan import Scan
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, RuntimeException
+
 from if_neuron_cases import (
     CASES,
     DEFAULTS,
@@ -17,11 +22,6 @@ from if_neuron_cases import (
     random_cases,
 )
 from nets import session
-from onnx import helper
-from onnx.reference import ReferenceEvaluator
-from onnx.reference.ops.op_scan import Scan
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, RuntimeException
-
 from onnx_snn.ops.portable import Signature, if_neuron_function
 
 

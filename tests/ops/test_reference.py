@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from if_neuron_cases import CASES, DEFAULTS, Case, all_dtypes, dyadic, gaussian, great, random_cases
 
+from if_neuron_cases import CASES, DEFAULTS, Case, all_dtypes, dyadic, gaussian, great, random_cases
 from onnx_snn.ops.reference import if_neuron
 
 EXACT_CASES = [case for case in CASES if case.values not in (gaussian, great)]

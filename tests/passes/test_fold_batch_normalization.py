@@ -2,14 +2,14 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
-from algebra import assert_close
 from hypothesis import given, settings
-from nets import Gaussian, Net, cnn, run
-from strategies import networks
 
+from algebra import assert_close
+from nets import Gaussian, Net, cnn, run
 from onnx_snn.analyse import analyse
 from onnx_snn.load import load_graph
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
+from strategies import networks
 
 W = Gaussian(11)
 

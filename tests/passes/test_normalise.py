@@ -2,13 +2,11 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
-from algebra import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Gaussian, Net, cnn, mlp, residual, run
-from simulator import expose
-from strategies import SEEDS, networks
 
+from algebra import assert_close
+from nets import Gaussian, Net, cnn, mlp, residual, run
 from onnx_snn.analyse import analyse
 from onnx_snn.calibrate import spiking_nodes
 from onnx_snn.load import load_graph
@@ -16,6 +14,8 @@ from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.normalise import normalise
 from onnx_snn.scale import Scale
 from onnx_snn.thresholds import Threshold
+from simulator import expose
+from strategies import SEEDS, networks
 
 W = Gaussian(21)
 PADS = [1, 1, 1, 1]

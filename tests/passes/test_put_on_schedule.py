@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Dyadic, Net, cnn, mlp, residual
-from simulator import dyadic_thresholds, expose, play, relus, simulate, stats_of
-from strategies import networks
 
+from nets import Dyadic, Net, cnn, mlp, residual
 from onnx_snn import convert, reschedule
 from onnx_snn.schedule import ScheduleRecord
+from simulator import dyadic_thresholds, expose, play, relus, simulate, stats_of
+from strategies import networks
 
 # T is 20 in most tests; 7 does not divide it.
 SCHEDULES = [("layer", 1), ("loop", 1), ("loop", 7), ("loop", 20), ("step", 1), ("step", 7)]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from nets import Gaussian, Net, cnn
 
+from nets import Gaussian, Net, cnn
 from onnx_snn.analyse import analyse
 from onnx_snn.load import load_graph
 from onnx_snn.passes.spike import NeuronOptions, spike

@@ -1,5 +1,6 @@
-import demo
 import numpy as np
+
+import demo
 
 
 def test_the_first_step_from_which_on_the_bound_holds():

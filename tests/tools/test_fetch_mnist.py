@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from fetch_mnist import FetchError, parse_idx
 
 
