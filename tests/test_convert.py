@@ -245,7 +245,7 @@ class TestOptions:
             ({"v_init": float("inf")}, "v_init must be"),
             ({"v_init": "half"}, "v_init must be"),
             ({"batch_reduction": "median"}, "batch_reduction must be one of exact, ema"),
-            ({"batch_size": 0}, "batch size must be at least 1"),
+            ({"batch_size": 0}, "batch size must be a whole number of at least 1"),
             ({"holdout": 0.9}, "holdout must be"),
         ],
         ids=str,
