@@ -1,7 +1,5 @@
 #include "tensors.h"
 
-#include <limits>
-
 namespace onnx_snn {
 namespace {
 
@@ -78,12 +76,15 @@ std::string to_string(const Shape& shape) {
 }
 
 int64_t element_count(const Shape& shape) {
+  // More than any address space holds. onnxruntime would not get over being asked for it: the sum
+  // of sizes it keeps would overflow in every later run of the session.
+  constexpr int64_t kMost = int64_t{1} << 48;
   int64_t count = 1;
   for (const int64_t size : shape) {
     if (size == 0) return 0;
   }
   for (const int64_t size : shape) {
-    if (count > std::numeric_limits<int64_t>::max() / size) {
+    if (count > kMost / size) {
       throw InvalidArgument("onnx_snn.IFNeuron: shape " + to_string(shape) + " is too large");
     }
     count *= size;

@@ -14,7 +14,7 @@ using Shape = std::vector<int64_t>;
 
 std::string to_string(const Shape& shape);
 
-// The number of values; throws InvalidArgument where it does not fit into 63 bits.
+// The number of values; throws InvalidArgument where no memory could hold them.
 int64_t element_count(const Shape& shape);
 
 // An input; an absent optional one has no data pointer and `present` is false.

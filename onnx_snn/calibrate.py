@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +44,9 @@ _EMA_SAMPLE = 1 << 20  # SpikingJelly strides a batch down to this many values
 _FIRST_LOOK = 2  # samples that place the first floor
 _MARGIN = 1.5  # see TailHistogram
 _WIDE_MARGIN = 20.0  # where a second pass is impossible
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -285,18 +287,32 @@ def _build(
     )
 
 
+def _naming_node(
+    method: Callable[Concatenate[_Exact, _P], _R],
+) -> Callable[Concatenate[_Exact, _P], _R]:
+    """Let a method say whose activations they are that are not finite."""
+
+    def call(self: _Exact, /, *args: _P.args, **options: _P.kwargs) -> _R:
+        try:
+            return method(self, *args, **options)
+        except NotFiniteError as error:
+            raise _not_finite(self.node, str(error)) from error
+
+    return call
+
+
 class _Exact:
     """Statistics of all values of one activation together."""
 
     def __init__(self, node: gs.Node, percentiles: Sequence[float], margin: float) -> None:
-        self._node = node
+        self.node = node
         self._percentiles = percentiles
         self._histogram = self._new_histogram(margin)
         self._greatest: npt.NDArray[Any] | None = None
         self._quantiles: dict[str, tuple[float, npt.NDArray[Any]]] | None = None
 
     def _new_histogram(self, margin: float) -> TailHistogram:
-        channels = channels_of(self._node.outputs[0]) or 1
+        channels = channels_of(self.node.outputs[0]) or 1
         return TailHistogram(channels, min(self._percentiles, default=100) / 100, margin)
 
     @property
@@ -304,25 +320,25 @@ class _Exact:
         """Of each channel the number that greater values are needed of."""
         return self._histogram.floor if self._quantiles is None else self._histogram.greatest
 
+    @_naming_node
     def place_floor(self, observed: Observed, samples: int) -> None:
         """Place the floor by a few samples, which are not counted."""
         if self._quantiles is None:
-            with self._naming_node():
-                self._histogram.place_floor(observed.above, observed.count, samples)
+            self._histogram.place_floor(observed.above, observed.rows, samples)
 
+    @_naming_node
     def add(self, observed: Observed, samples: int) -> None:
         if self._quantiles is not None:
             return
         if observed.greatest is not None:
             before = 0 if self._greatest is None else self._greatest
             self._greatest = np.maximum(before, observed.greatest)
-        with self._naming_node():
-            self._histogram.add(observed.above, observed.count, samples)
+        self._histogram.add(observed.above, observed.rows, samples)
 
+    @_naming_node
     def find_quantiles(self) -> bool:
         """Whether the values kept are enough to tell all quantiles."""
-        with self._naming_node():
-            greatest = self.greatest
+        greatest = self.greatest
         found: dict[str, tuple[float, npt.NDArray[Any]]] = {}
         for percentile in self._percentiles:
             q = percentile / 100
@@ -340,13 +356,6 @@ class _Exact:
         self._quantiles = found
         return True
 
-    @contextmanager
-    def _naming_node(self) -> Iterator[None]:
-        try:
-            yield
-        except NotFiniteError as error:
-            raise _not_finite(self._node, str(error)) from error
-
     def start_again(self) -> None:
         self._histogram = self._new_histogram(np.inf)
 
@@ -356,7 +365,7 @@ class _Exact:
 
     def stats(self) -> TensorStats:
         assert self._quantiles is not None, "the quantiles are found"
-        return _build(self._node, (self.greatest.max(), self.greatest), self._quantiles)
+        return _build(self.node, (self.greatest.max(), self.greatest), self._quantiles)
 
 
 class _MovingAverage:

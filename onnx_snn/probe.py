@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,22 +19,21 @@ from onnx_snn.session import get_library_path
 
 Array = npt.NDArray[Any]
 
-_CACHED_VALUES = 1 << 19  # activations of one run, so that they stay in the cache
+_CACHED_VALUES = 800_000  # activations of one run, so that they stay in the cache
 _LEAST_SAMPLES = 16  # of one run, so that weights are not loaded for too few
 
 
-@dataclass(frozen=True)
-class Observed:
-    """What one run says about one activation.
+class Observed(NamedTuple):
+    """What is to be said about one activation in one batch.
 
     Attributes:
-        above: values above the floor, see ``reference.large_values``.
-        count: number of values of each channel, those below the floor included.
+        above: values above the floor, of each run; see ``reference.large_values``.
+        rows: number of values of each channel, those below the floor included.
         greatest: of each channel, where the type is finer than that of ``above``.
     """
 
-    above: npt.NDArray[np.int64]
-    count: int
+    above: Sequence[npt.NDArray[np.int64]]
+    rows: int
     greatest: Array | None = None
 
 
@@ -86,10 +84,10 @@ class ValueProbe:
     ) -> list[Observed]:
         observed = []
         for values, floor in zip(self.values(feeds), floors, strict=True):
-            above, count = large_values(values, floor)
+            above, rows = large_values(values, floor)
             is_finer = values.dtype == np.float64
             greatest = values.max(axis=(0, 2), initial=0) if is_finer else None
-            observed.append(Observed(above, int(count), greatest))
+            observed.append(Observed([above], int(rows), greatest))
         return observed
 
 
@@ -106,6 +104,7 @@ class NativeProbe:
         self._session = _session(model, self._names, library)
         self._channels = [channels_of(tensor) or 1 for tensor in tensors]
         self._samples = _LEAST_SAMPLES
+        self._is_measured = False
 
     @staticmethod
     def _add_operator(graph: onnx.GraphProto, tensor: gs.Variable, floor: str) -> list[str]:
@@ -127,19 +126,21 @@ class NativeProbe:
     ) -> list[Observed]:
         inputs = dict(zip(self._floors, floors, strict=True))
         size = len(next(iter(feeds.values())))
+        step = -(-size // max(1, round(size / self._samples)))  # runs of the same size
         runs = []
-        ends = np.linspace(0, size, max(1, round(size / self._samples)) + 1).astype(int)
-        for rows in map(slice, ends[:-1], ends[1:]):
-            inputs |= {name: values[rows] for name, values in feeds.items()}
+        for start in range(0, size, step):
+            part = slice(start, start + step)
+            inputs |= {name: values[part] for name, values in feeds.items()}
             runs.append(self._session.run(self._names, inputs))
         parts = list(zip(*runs, strict=True))
         observed = [
-            # As NumPy's int64: C's other 64-bit integer, which onnxruntime gives, is slow in it.
-            Observed(np.concatenate(above).view(np.int64), int(sum(count)))
-            for above, count in zip(parts[::2], parts[1::2], strict=True)
+            Observed(above, int(sum(rows)))
+            for above, rows in zip(parts[::2], parts[1::2], strict=True)
         ]
-        values = sum(o.count * c for o, c in zip(observed, self._channels, strict=True)) / size
-        self._samples = max(_LEAST_SAMPLES, int(_CACHED_VALUES / max(values, 1)))
+        if not self._is_measured:
+            self._is_measured = True
+            values = sum(o.rows * c for o, c in zip(observed, self._channels, strict=True))
+            self._samples = max(_LEAST_SAMPLES, _CACHED_VALUES * size // max(values, 1))
         return observed
 
 

@@ -9,6 +9,8 @@ same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -56,17 +58,17 @@ class TailHistogram:
         self._set_floor(np.zeros(channels, np.int64))
         self._greatest: Ints = np.zeros(channels, np.int64)  # bits of the float32
 
-    def place_floor(self, above: Ints, rows: int, samples: int) -> None:
+    def place_floor(self, above: Sequence[Ints], rows: int, samples: int) -> None:
         """Place the floor by a few samples without counting them; see ``add``."""
         trial = TailHistogram(self._channels, self._least, self._margin)
         trial.add(above, rows, samples)
         self._set_floor(trial._floor)
 
-    def add(self, above: Ints, rows: int, samples: int) -> None:
+    def add(self, above: Sequence[Ints], rows: int, samples: int) -> None:
         """Count values.
 
         Args:
-            above: all values above the floor: channel << 32 | bits of the float32.
+            above: all values above the floor: channel << 32 | bits of the float32; in any parts.
             rows: number of values of each channel, those below the floor included.
             samples: number of samples they come from.
 
@@ -75,8 +77,8 @@ class TailHistogram:
         """
         self._rows += rows
         self._samples += samples
-        self._pending.append(above)
-        self._pending_size += above.size
+        self._pending += above
+        self._pending_size += sum(map(len, above))
         if self._samples >= self._rise_at:
             self._raise_floor()
             self._rise_at = 2 * self._samples
@@ -144,7 +146,8 @@ class TailHistogram:
         """Move the pending values into the bins."""
         if not self._pending_size:
             return
-        new = np.concatenate(self._pending)
+        # As NumPy's int64: C's other 64-bit integer, which onnxruntime gives, is slow in it.
+        new = np.concatenate(self._pending).view(np.int64)
         self._pending, self._pending_size = [], 0
         # As integers, non-negative floats have the same order; infinity and NaN come last.
         np.maximum.at(self._greatest, new >> 32, new & 0xFFFFFFFF)

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from hypothesis import strategies as st
 from onnx import helper
 
 from nets import Array
+from onnx_snn import get_library_path
 from onnx_snn.ops import DOMAIN, IF_NEURON, VERSION
 from onnx_snn.ops.reference import if_neuron
 
@@ -154,6 +156,17 @@ def _positions(names: Sequence[str], present: Sequence[str]) -> list[str]:
     """An absent one has an empty name, and those at the end none."""
     used = max(names.index(name) for name in present) + 1
     return [name if name in present else "" for name in names[:used]]
+
+
+def native(model: onnx.ModelProto, threads: int = 1) -> ort.InferenceSession:
+    """A CPU session with the library registered."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # errors come as exceptions
+    options.intra_op_num_threads = threads
+    options.register_custom_ops_library(get_library_path())
+    return ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def assert_identical(actual: Sequence[Array], expected: Sequence[Array]) -> None:

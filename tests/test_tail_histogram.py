@@ -18,10 +18,11 @@ def count(batches, channels, least=0.0, margin=np.inf, first=2):
     """A histogram of batches [N, C, F], the first samples of which place the floor."""
     histogram = TailHistogram(channels, least, margin)
     few = batches[0][:first]
-    histogram.place_floor(*large_values(few, histogram.floor), samples=len(few))
+    above, rows = large_values(few, histogram.floor)
+    histogram.place_floor([above], int(rows), samples=len(few))
     for values in batches:
         above, rows = large_values(values, histogram.floor)
-        histogram.add(above, int(rows), samples=len(values))
+        histogram.add(np.array_split(above, 3), int(rows), samples=len(values))
     return histogram
 
 
@@ -162,8 +163,9 @@ def test_what_is_not_finite(value, kind):
     histogram = TailHistogram(2, 0.9)
     values = np.ones((3, 2, 4), np.float32)
     values[1, 1, 2] = value
+    above, rows = large_values(values, histogram.floor)
     with pytest.raises(NotFiniteError, match=kind):
-        histogram.add(*large_values(values, histogram.floor), samples=3)
+        histogram.add([above], int(rows), samples=3)
 
 
 @pytest.mark.parametrize("margin", [1.5, np.inf])
@@ -176,7 +178,7 @@ def test_memory_does_not_grow_with_the_number_of_samples(margin):
     def memory_after(batches):
         for _ in range(batches):
             above, rows = large_values(pool, histogram.floor)
-            histogram.add(above, int(rows), samples=len(pool))
+            histogram.add([above], int(rows), samples=len(pool))
         assert histogram.quantile(0.95) > 0  # counts all that is pending
         return tracemalloc.get_traced_memory()[0]
 

@@ -18,22 +18,12 @@ from if_neuron_cases import (
     all_dtypes,
     assert_identical,
     if_neuron_model,
+    native,
     random_cases,
 )
-from onnx_snn import get_library_path
 from onnx_snn.ops.reference import if_neuron
 
 HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)
-
-
-def native(model, threads: int = 1) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # errors come as exceptions
-    options.intra_op_num_threads = threads
-    options.register_custom_ops_library(get_library_path())
-    return ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
 
 
 @pytest.fixture(params=["plain", "avx2", "avx512"])
