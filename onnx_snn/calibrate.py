@@ -42,6 +42,7 @@ FORMAT = 1
 EMA_MOMENTUM = 0.9
 _EMA_SAMPLE = 1 << 20  # SpikingJelly strides a batch down to this many values
 _FIRST_LOOK = 2  # samples that place the first floor
+_FIRST_BATCH = 16  # samples after which it is looked at again
 _MARGIN = 1.5  # see TailHistogram
 _WIDE_MARGIN = 20.0  # where a second pass is impossible
 
@@ -224,18 +225,30 @@ def _pass(
         return probe.observe(batch.feeds, [collector.floor for collector in collectors])
 
     samples = 0
-    for batch in data:
-        size = len(batch)
+    for batch in _growing(data):
         if samples == 0:
-            few = batch.take(np.arange(min(_FIRST_LOOK, size)))
+            few = batch.take(slice(_FIRST_LOOK))
             for collector, observed in zip(collectors, observe(few), strict=True):
                 collector.place_floor(observed, len(few))
+        size = len(batch)
         for collector, observed in zip(collectors, observe(batch), strict=True):
             collector.add(observed, size)
         samples += size
         if progress is not None:
             progress(size)
     return _some(samples)
+
+
+def _growing(data: Iterable[Batch]) -> Iterator[Batch]:
+    """Cut up the first batches, so that the floors rise before they let too much through."""
+    samples = 0
+    for batch in data:
+        size, start = len(batch), 0
+        while start < size:
+            step = min(max(_FIRST_BATCH, samples), size - start)
+            yield batch if step == size else batch.take(slice(start, start + step))
+            samples += step
+            start += step
 
 
 def _average(

@@ -41,7 +41,7 @@ class Batch:
     def __len__(self) -> int:
         return len(next(iter(self.feeds.values())))
 
-    def take(self, chosen: Array) -> Batch:
+    def take(self, chosen: Array | slice) -> Batch:
         """The samples at the given indices (or where a mask is true)."""
         feeds = {name: values[chosen] for name, values in self.feeds.items()}
         return Batch(feeds, None if self.labels is None else self.labels[chosen])

@@ -194,7 +194,11 @@ CASES = [
     Case("signed, count below zero", steps=20, attributes={"spike_min": -1, "count_min": -4}),
     Case("burst", attributes=BURST),
     Case("burst 3/4", attributes={"v_threshold": 0.75, **BURST}),
-    Case("signed burst", steps=20, attributes={"spike_min": -2, "spike_max": 3, "count_min": -5}),
+    Case(
+        "signed burst",
+        steps=20,
+        attributes={"v_threshold": 0.5, "spike_min": -2, "spike_max": 3, "count_min": -5},
+    ),
     Case("count limit", steps=20, attributes={"count_max": 3}),
     Case("no spikes at all", attributes={"count_max": 0}),
     Case("count_min without negative spikes", n="full", attributes={"count_min": -1}),

@@ -70,6 +70,15 @@ def test_each_neuron_follows_the_loop(case, dtype):
     assert_follows_the_loop(case, dtype)
 
 
+@pytest.mark.parametrize(
+    ("name", "alphabet"),
+    [("defaults", {0, 1}), ("signed", {-1, 0, 1}), ("signed burst", {-2, -1, 0, 1, 2, 3})],
+)
+def test_currents_of_the_table_call_for_every_spike(name, alphabet):
+    case = next(case for case in CASES if case.name == name)
+    assert set(case.expected("float32")[0].ravel()) == alphabet
+
+
 @given(random_cases([dyadic]))
 @settings(deadline=None, max_examples=100)
 def test_any_neuron_follows_the_loop(case):
@@ -136,6 +145,14 @@ def test_nan_and_infinity():
     np.testing.assert_array_equal(s.reshape(2, 4), [[-1, 1, -1, 1], [0, 1, 0, 1]])
     np.testing.assert_array_equal(v_next, np.array([np.nan, np.inf, -np.inf, 2e38], np.float32))
     np.testing.assert_array_equal(n_next, [-1, 2, -1, 2])
+
+
+def test_float16_state_is_rounded_once_a_call():
+    # In float16, 1/2 plus 1/4096 is 1/2 again, and no number of them would fire.
+    x = np.full(1, 2.0**-12, np.float16)
+    s, v_next, _ = if_neuron(x, 2049, constant_input=True)
+    assert s.nonzero()[0].tolist() == [2047]
+    assert v_next.tolist() == [2.0**-12]
 
 
 def test_threshold_is_rounded_to_float32_for_float64_currents():
