@@ -61,10 +61,12 @@ using GetInput = Function<90, Status*(const KernelContext*, size_t, const Value*
 using GetOutput = Function<91, Status*(KernelContext*, size_t, const int64_t*, size_t, Value**)>;
 using ReleaseStatus = Function<93, void(Status*)>;
 using ReleaseTensorInfo = Function<99, void(TensorInfo*)>;
+using AddSessionConfigEntry = Function<130, Status*(SessionOptions*, const char*, const char*)>;
 using GetAttributeFloats = Function<162, Status*(const KernelInfo*, const char*, float*, size_t*)>;
 using GetAttributeInt64s =
     Function<163, Status*(const KernelInfo*, const char*, int64_t*, size_t*)>;
 using GetGpuComputeStream = Function<193, Status*(const KernelContext*, void**)>;
+using HasSessionConfigEntry = Function<237, Status*(const SessionOptions*, const char*, int*)>;
 using ParallelFor =
     Function<274, Status*(const KernelContext*, void (*)(void*, size_t), size_t, size_t, void*)>;
 

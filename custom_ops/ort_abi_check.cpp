@@ -68,9 +68,11 @@ CHECK_FUNCTION(GetInput, KernelContext_GetInput);
 CHECK_FUNCTION(GetOutput, KernelContext_GetOutput);
 CHECK_FUNCTION(ReleaseStatus, ReleaseStatus);
 CHECK_FUNCTION(ReleaseTensorInfo, ReleaseTensorTypeAndShapeInfo);
+CHECK_FUNCTION(AddSessionConfigEntry, AddSessionConfigEntry);
 CHECK_FUNCTION(GetAttributeFloats, KernelInfoGetAttributeArray_float);
 CHECK_FUNCTION(GetAttributeInt64s, KernelInfoGetAttributeArray_int64);
 CHECK_FUNCTION(GetGpuComputeStream, KernelContext_GetGPUComputeStream);
+CHECK_FUNCTION(HasSessionConfigEntry, HasSessionConfigEntry);
 CHECK_FUNCTION(ParallelFor, KernelContext_ParallelFor);
 
 #define CHECK_FIELD(ours, theirs) \

@@ -35,6 +35,16 @@ CustomOpDomain* domain(const Api& api) {
   return made;
 }
 
+// Once: onnxruntime makes no session from options that hold a domain twice. They keep a note of it.
+void add_operators(const Api& api, ort_abi::SessionOptions* options) {
+  constexpr const char* kNote = "custom_op.onnx_snn.registered";
+  int is_registered = 0;
+  check(api.call<ort_abi::HasSessionConfigEntry>(options, kNote, &is_registered));
+  if (is_registered != 0) return;
+  check(api.call<ort_abi::AddCustomOpDomain>(options, domain(api)));
+  check(api.call<ort_abi::AddSessionConfigEntry>(options, kNote, "1"));
+}
+
 }  // namespace
 }  // namespace onnx_snn
 
@@ -48,7 +58,5 @@ RegisterCustomOps(ort_abi::SessionOptions* options, const ort_abi::ApiBase* base
     return api->call<ort_abi::CreateStatus>(ort_abi::kFail,
                                             "onnx_snn needs onnxruntime 1.17 or later");
   }
-  return onnx_snn::guarded(api, [&] {
-    onnx_snn::check(api->call<ort_abi::AddCustomOpDomain>(options, onnx_snn::domain(*api)));
-  });
+  return onnx_snn::guarded(api, [&] { onnx_snn::add_operators(*api, options); });
 }

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 import onnx_snn
 from onnx_snn.errors import ModelError, RuntimeUnavailableError
@@ -53,8 +52,8 @@ def create_session(
     Args:
         model: path, bytes or ``ModelProto``.
         providers: as onnxruntime takes them; None: CUDA where available, then the CPU.
-        sess_options: as onnxruntime takes them; the library is registered with them, once.
-        use_native: False runs the portable bodies even where the library is there.
+        sess_options: as onnxruntime takes them. The library is registered with them and stays so.
+        use_native: False does not register it, so that the portable bodies run.
 
     Returns:
         A plain ``onnxruntime.InferenceSession``.
@@ -82,12 +81,7 @@ def create_session(
         raise ModelError(f"onnxruntime cannot load the model: {_one_line(error)}") from error
 
 
-_registered: WeakSet[ort.SessionOptions] = WeakSet()
-
-
 def _register(options: ort.SessionOptions) -> None:
-    if options in _registered:  # onnxruntime refuses a second time
-        return
     try:
         library = get_library_path()
     except RuntimeUnavailableError as error:
@@ -100,7 +94,6 @@ def _register(options: ort.SessionOptions) -> None:
             f"onnxruntime cannot load the native library: {_one_line(error)}; "
             "install onnx-snn again, or pass use_native=False"
         ) from error
-    _registered.add(options)
 
 
 @functools.cache

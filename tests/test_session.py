@@ -39,6 +39,16 @@ def native_only() -> onnx.ModelProto:
     return proto
 
 
+def decoy() -> onnx.ModelProto:
+    """One whose portable body gives the currents back, so that it shows which body ran."""
+    proto = model()
+    (body,) = proto.functions
+    copies = [helper.make_node("Identity", [body.input[0]], [name]) for name in body.output]
+    del body.node[:]
+    body.node.extend(copies)
+    return proto
+
+
 def assert_one_line(error: OnnxSnnError):
     assert len(str(error).splitlines()) == 1
 
@@ -73,6 +83,12 @@ def test_portable_bodies_on_request():
     assert_identical(session.run(None, FEEDS), EXPECTED)
 
 
+def test_native_kernels_go_before_portable_bodies():
+    assert_identical(create_session(decoy(), providers=CPU).run(None, FEEDS), EXPECTED)
+    portable = create_session(decoy(), providers=CPU, use_native=False)
+    assert_identical(portable.run(None, FEEDS), [FEEDS["x"]] * len(EXPECTED))
+
+
 def test_library_path_is_a_file_that_onnxruntime_loads():
     path = Path(get_library_path())
     assert path.is_file()
@@ -93,6 +109,13 @@ def test_options_of_the_caller_serve_many_sessions():
         session = create_session(native_only(), CPU, options)
         assert session.get_session_options().intra_op_num_threads == 1
         assert_identical(session.run(None, FEEDS), EXPECTED)
+
+
+def test_options_may_have_the_library_already():
+    options = ort.SessionOptions()
+    options.register_custom_ops_library(get_library_path())
+    session = create_session(native_only(), CPU, options)
+    assert_identical(session.run(None, FEEDS), EXPECTED)
 
 
 def test_without_the_library_models_run_and_a_warning_says_so(no_library: str):
