@@ -1,6 +1,10 @@
 #include "cpu_features.h"
 
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "status.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define ONNX_SNN_X86 1
@@ -85,6 +89,19 @@ bool cpu_has_avx512() {
 #else
   return false;
 #endif
+}
+
+InstructionSet required_instruction_set() {
+  const char* asked = std::getenv("ONNX_SNN_ISA");
+  const bool any = asked == nullptr || *asked == '\0';
+  const auto wants = [&](const char* name) { return any || std::strcmp(asked, name) == 0; };
+#ifdef ONNX_SNN_X86_KERNELS
+  if (wants("avx512") && cpu_has_avx512()) return InstructionSet::kAvx512;
+  if (wants("avx2") && cpu_has_avx2()) return InstructionSet::kAvx2;
+#endif
+  if (wants("plain")) return InstructionSet::kPlain;
+  throw InvalidArgument(
+      "ONNX_SNN_ISA asks for an instruction set that is unknown or that this machine lacks");
 }
 
 size_t last_level_cache_size() {

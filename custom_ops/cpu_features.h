@@ -8,6 +8,13 @@ namespace onnx_snn {
 bool cpu_has_avx2();    // with FMA-free AVX2 arithmetic and F16C conversions
 bool cpu_has_avx512();  // F, VL, BW and DQ, and all of cpu_has_avx2
 
+enum class InstructionSet { kPlain, kAvx2, kAvx512 };
+
+// The widest that this machine has and that there are kernels for, or the one that the environment
+// variable ONNX_SNN_ISA (plain, avx2, avx512) asks for. Throws InvalidArgument if it asks for what
+// is unknown or what this machine lacks.
+InstructionSet required_instruction_set();
+
 // Bytes of the last-level cache, or a usual size where the processor does not tell.
 size_t last_level_cache_size();
 

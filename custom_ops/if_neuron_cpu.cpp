@@ -1,10 +1,6 @@
 #include "if_neuron_cpu.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
-
-#include "cpu_features.h"
 
 namespace onnx_snn {
 namespace {
@@ -50,15 +46,13 @@ void run_cpu(IFNeuronKernel<T> kernel, const IFNeuronRun<T>& run, const Parallel
 
 }  // namespace
 
-const IFNeuronKernels* select_if_neuron_kernels() {
-  const char* asked = std::getenv("ONNX_SNN_ISA");
-  const bool any = asked == nullptr || *asked == '\0';
+const IFNeuronKernels& if_neuron_kernels(InstructionSet set) {
 #ifdef ONNX_SNN_X86_KERNELS
-  if ((any || std::strcmp(asked, "avx512") == 0) && cpu_has_avx512()) return &kIFNeuronAvx512;
-  if ((any || std::strcmp(asked, "avx2") == 0) && cpu_has_avx2()) return &kIFNeuronAvx2;
+  if (set == InstructionSet::kAvx512) return kIFNeuronAvx512;
+  if (set == InstructionSet::kAvx2) return kIFNeuronAvx2;
 #endif
-  if (any || std::strcmp(asked, "plain") == 0) return &kIFNeuronPlain;
-  return nullptr;
+  static_cast<void>(set);
+  return kIFNeuronPlain;
 }
 
 void run_if_neuron_cpu(const IFNeuronKernels& kernels, const IFNeuronRun<float>& run,

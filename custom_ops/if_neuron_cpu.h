@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu_features.h"
 #include "if_neuron.h"
 
 namespace onnx_snn {
@@ -22,9 +23,7 @@ extern const IFNeuronKernels kIFNeuronPlain;
 extern const IFNeuronKernels kIFNeuronAvx2;
 extern const IFNeuronKernels kIFNeuronAvx512;
 
-// The kernels for this machine, or those that the environment variable ONNX_SNN_ISA (plain, avx2,
-// avx512) asks for; null if it asks for what is unknown or what this machine has not.
-const IFNeuronKernels* select_if_neuron_kernels();
+const IFNeuronKernels& if_neuron_kernels(InstructionSet set);
 
 // Calls body(context, index) for every index in [0, count), on any threads, and returns when done.
 using ParallelBody = void (*)(void* context, size_t index);

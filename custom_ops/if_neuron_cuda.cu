@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(kThreads)
 
 void check(cudaError_t error) {
   if (error == cudaSuccess) return;
-  throw std::runtime_error(std::string("onnx_snn.IFNeuron: CUDA kernel launch failed: ") +
+  throw std::runtime_error(std::string("CUDA kernel launch failed: ") +
                            cudaGetErrorString(error));
 }
 

@@ -24,9 +24,9 @@ using ort_abi::KernelInfo;
 enum Inputs : size_t { kX, kT, kV, kN, kInputs };
 enum Outputs : size_t { kS, kVNext, kNNext, kOutputs };
 
-[[noreturn]] void refuse(const std::string& why) {
-  throw InvalidArgument("onnx_snn.IFNeuron: " + why);
-}
+constexpr const char* kName = "onnx_snn.IFNeuron";
+
+[[noreturn]] void refuse(const std::string& why) { throw InvalidArgument(why); }
 
 IFNeuronAttributes read_attributes(const Api& api, const KernelInfo* info) {
   IFNeuronAttributes a;
@@ -148,17 +148,13 @@ template <typename T>
 struct CpuKernel {
   const Api& api;
   IFNeuronAttributes attributes;
-  const IFNeuronKernels* kernels;
+  const IFNeuronKernels& kernels;
 
   CpuKernel(const Api& api_table, const IFNeuronAttributes& a)
-      : api(api_table), attributes(a), kernels(select_if_neuron_kernels()) {
-    if (kernels == nullptr) {
-      refuse("ONNX_SNN_ISA asks for an instruction set that is unknown or that this machine lacks");
-    }
-  }
+      : api(api_table), attributes(a), kernels(if_neuron_kernels(required_instruction_set())) {}
 
   void compute(KernelContext* context) const {
-    run_if_neuron_cpu(*kernels, prepare<T>(api, context, attributes), SessionPool(api, context));
+    run_if_neuron_cpu(kernels, prepare<T>(api, context, attributes), SessionPool(api, context));
   }
 
   static constexpr const char* provider = nullptr;  // the CPU
@@ -198,11 +194,11 @@ struct Callbacks {
 
   static ort_abi::Status* ORT_ABI_CALL create(const CustomOp*, const Api* api,
                                               const KernelInfo* info, void** kernel) {
-    return guarded(api, [&] { *kernel = new K(*api, read_attributes(*api, info)); });
+    return guarded(api, kName, [&] { *kernel = new K(*api, read_attributes(*api, info)); });
   }
   static ort_abi::Status* ORT_ABI_CALL compute(void* kernel, KernelContext* context) {
     const K& self = *static_cast<const K*>(kernel);
-    return guarded(&self.api, [&] { self.compute(context); });
+    return guarded(&self.api, kName, [&] { self.compute(context); });
   }
   static void ORT_ABI_CALL destroy(void* kernel) { delete static_cast<K*>(kernel); }
 

@@ -3,11 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <utility>
+#include <vector>
 
-#if defined(__SSE2__) || defined(_M_X64)
-#include <emmintrin.h>
-#define ONNX_SNN_HAS_SSE2 1
-#endif
 #ifdef _MSC_VER
 #include <intrin.h>
 #endif
@@ -15,23 +12,14 @@
 namespace onnx_snn {
 namespace {
 
-constexpr int kWidth = 16;  // values looked at together
-
-// A bit for each of the next kWidth values: whether it is not <= floor.
-uint32_t mask_above(const float* x, float floor) {
-#ifdef ONNX_SNN_HAS_SSE2
-  const __m128 limit = _mm_set1_ps(floor);
-  const auto above = [&](int i) {
-    return _mm_castps_si128(_mm_cmpnle_ps(_mm_loadu_ps(x + i), limit));
-  };
-  const __m128i low = _mm_packs_epi32(above(0), above(4));
-  const __m128i high = _mm_packs_epi32(above(8), above(12));
-  return static_cast<uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(low, high)));
-#else
-  uint32_t mask = 0;
-  for (int i = 0; i < kWidth; ++i) mask |= static_cast<uint32_t>(!(x[i] <= floor)) << i;
-  return mask;
-#endif
+Lanes lanes_of(const Activations& a, int64_t first_channel) {
+  Lanes lanes;
+  for (int i = 0; i < kLanes; ++i) {
+    const int64_t channel = first_channel + i % a.block;
+    lanes.floor[i] = channel < a.channels ? a.floor[channel] : 0.0f;
+    lanes.used |= static_cast<uint32_t>(channel < a.channels) << i;
+  }
+  return lanes;
 }
 
 int lowest_bit(uint32_t mask) {
@@ -51,16 +39,16 @@ int64_t* keep(float value, int64_t channel, int64_t* end) {
   return end + 1;
 }
 
-// One channel of one sample. Writes what is above the floor; returns the new end.
-int64_t* find_in_row(const float* x, int64_t size, float floor, int64_t channel, int64_t* end) {
-  int64_t i = 0;
-  for (; i + kWidth <= size; i += kWidth) {
-    for (uint32_t left = mask_above(x + i, floor); left != 0; left &= left - 1) {
-      end = keep(x[i + lowest_bit(left)], channel, end);
+// One block of channels of one sample. Writes what is above its floor; returns the new end.
+int64_t* find_in_row(const float* x, int64_t size, LargeValuesScan scan, const Lanes& lanes,
+                     int64_t first_channel, int64_t block, int64_t* end) {
+  for (int64_t i = 0; i < size; i += kLanes) {
+    uint32_t left;
+    i = scan(x, i, size, lanes, &left);
+    for (; left != 0; left &= left - 1) {
+      const int lane = lowest_bit(left);
+      end = keep(x[i + lane], first_channel + lane % block, end);
     }
-  }
-  for (; i < size; ++i) {
-    if (!(x[i] <= floor)) end = keep(x[i], channel, end);
   }
   return end;
 }
@@ -77,14 +65,25 @@ int64_t* KeyList::reserve(size_t size) {
   return data_.get() + size_;
 }
 
-KeyList find_large_values(const Activations& activations, int64_t begin, int64_t end) {
-  const int64_t channels = activations.channels, features = activations.features;
+LargeValuesScan scan_of(InstructionSet set) {
+#ifdef ONNX_SNN_X86_KERNELS
+  if (set == InstructionSet::kAvx512) return scan_avx512;
+  if (set == InstructionSet::kAvx2) return scan_avx2;
+#endif
+  static_cast<void>(set);
+  return scan_plain;
+}
+
+KeyList find_large_values(const Activations& a, LargeValuesScan scan, int64_t begin, int64_t end) {
+  const int64_t rows = (a.channels + a.block - 1) / a.block, size = a.features * a.block;
+  std::vector<Lanes> lanes;
+  for (int64_t row = 0; row < rows; ++row) lanes.push_back(lanes_of(a, row * a.block));
   KeyList above;
-  const float* row = activations.values + begin * channels * features;
+  const float* x = a.values + begin * rows * size;
   for (int64_t sample = begin; sample < end; ++sample) {
-    for (int64_t c = 0; c < channels; ++c, row += features) {
-      int64_t* to = above.reserve(static_cast<size_t>(features));
-      above.finish(find_in_row(row, features, activations.floor[c], c, to));
+    for (int64_t row = 0; row < rows; ++row, x += size) {
+      int64_t* to = above.reserve(static_cast<size_t>(size));
+      above.finish(find_in_row(x, size, scan, lanes[row], row * a.block, a.block, to));
     }
   }
   return above;

@@ -6,16 +6,39 @@
 #include <cstdint>
 #include <memory>
 
+#include "cpu_features.h"
 #include "ort_abi.h"
 
 namespace onnx_snn {
 
-// Activations [samples, channels, features] and one floor for each channel.
+constexpr int kLanes = 16;  // values looked at together
+
+// Activations [samples, channels / block, features, block] and one floor for each channel. Blocks
+// are how onnxruntime's convolutions lay out channels, for vectors across them; the last block may
+// end in values that are of no channel. A block of 1 is the plain layout.
 struct Activations {
   const float* values;
-  int64_t samples, channels, features;
+  int64_t samples, channels, features, block;
   const float* floor;
 };
+
+// The floor of each of the next values, and a bit for each of those that are of a channel.
+struct Lanes {
+  float floor[kLanes];
+  uint32_t used = 0;
+};
+
+// Looks at x[i], x[i + 1], ... up to `size`, kLanes at a time. Returns where it stopped, and a bit
+// for each value there that is not at or below its floor; none at the end.
+using LargeValuesScan = int64_t (*)(const float* x, int64_t i, int64_t size, const Lanes& lanes,
+                                    uint32_t* above);
+
+int64_t scan_plain(const float* x, int64_t i, int64_t size, const Lanes& lanes, uint32_t* above);
+int64_t scan_avx2(const float* x, int64_t i, int64_t size, const Lanes& lanes, uint32_t* above);
+int64_t scan_avx512(const float* x, int64_t i, int64_t size, const Lanes& lanes, uint32_t* above);
+
+// For this machine; see required_instruction_set.
+LargeValuesScan scan_of(InstructionSet set);
 
 // A list that grows, but does not clear its memory first as std::vector does.
 class KeyList {
@@ -34,13 +57,16 @@ class KeyList {
   size_t size_ = 0, capacity_ = 0;
 };
 
-// What is not at or below its channel's floor, NaN too, in samples [begin, end), in their order:
-// channel << 32 | bits of the value.
-KeyList find_large_values(const Activations& activations, int64_t begin, int64_t end);
+// What is not at or below its channel's floor, NaN too, in samples [begin, end), in the order of
+// memory: channel << 32 | bits of the value.
+KeyList find_large_values(const Activations& activations, LargeValuesScan scan, int64_t begin,
+                          int64_t end);
 
 // The operator as onnxruntime sees it:
 //   LargeValues(x [N, C, ...] float32, floor [C] float32) -> (above [K] int64, count [] int64)
-// count is the number of values of a channel. The CPU runs it.
+// count is the number of values of a channel. With the attribute block (1, 2, 4, 8 or 16), x is
+// laid out in blocks of so many channels, and its axis 1 is rounded up to whole blocks. The CPU
+// runs it.
 const ort_abi::CustomOp* large_values_op();
 
 }  // namespace onnx_snn

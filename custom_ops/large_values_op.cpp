@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "large_values.h"
@@ -17,25 +18,39 @@ using ort_abi::KernelInfo;
 enum Inputs : size_t { kX, kFloor, kInputs };
 enum Outputs : size_t { kAbove, kCount, kOutputs };
 
+constexpr const char* kName = "onnx_snn.LargeValues";
+
 struct Kernel {
   const Api& api;
+  int64_t block;
+  LargeValuesScan scan;
 };
+
+int64_t read_block(const Api& api, const KernelInfo* info) {
+  const int64_t block = get_attribute(api, info, "block", int64_t{1});
+  if (block < 1 || kLanes % block != 0) {
+    throw InvalidArgument("block must be 1, 2, 4, 8 or 16, not " + std::to_string(block));
+  }
+  return block;
+}
 
 // Samples are shared out over the session's threads.
 struct Work {
   const Activations& activations;
+  LargeValuesScan scan;
   int64_t grain;
   std::vector<KeyList> found;
 
-  Work(const Activations& a, int64_t samples_per_task)
+  Work(const Activations& a, LargeValuesScan s, int64_t samples_per_task)
       : activations(a),
+        scan(s),
         grain(samples_per_task),
         found(static_cast<size_t>((a.samples + grain - 1) / grain)) {}
 
   void operator()(size_t index) {
     const int64_t begin = static_cast<int64_t>(index) * grain;
     found[index] =
-        find_large_values(activations, begin, std::min(begin + grain, activations.samples));
+        find_large_values(activations, scan, begin, std::min(begin + grain, activations.samples));
   }
 };
 
@@ -45,15 +60,17 @@ int64_t grain_of(const Activations& a) {
   return std::max(kWork / values + 1, (a.samples + kTasks - 1) / kTasks);
 }
 
-Activations read_inputs(const Api& api, const KernelContext* context) {
+Activations read_inputs(const Api& api, const KernelContext* context, int64_t block) {
   const Input x = get_input(api, context, kX);
   const Input floor = get_input(api, context, kFloor);
-  if (x.shape.size() < 2 || floor.shape != Shape{x.shape[1]}) {
-    throw InvalidArgument("onnx_snn.LargeValues: x must be [N, C, ...] and floor [C], not " +
+  const auto rounded_up = [&](int64_t channels) { return (channels + block - 1) / block * block; };
+  if (x.shape.size() < 2 || floor.shape.size() != 1 || x.shape[1] != rounded_up(floor.shape[0])) {
+    const std::string blocks = block == 1 ? "" : " in blocks of " + std::to_string(block);
+    throw InvalidArgument("x must be [N, C, ...]" + blocks + " and floor [C], not " +
                           to_string(x.shape) + " and " + to_string(floor.shape));
   }
   const int64_t features = element_count(Shape(x.shape.begin() + 2, x.shape.end()));
-  return {static_cast<const float*>(x.data), x.shape[0], x.shape[1], features,
+  return {static_cast<const float*>(x.data),    x.shape[0], floor.shape[0], features, block,
           static_cast<const float*>(floor.data)};
 }
 
@@ -67,9 +84,10 @@ void write_outputs(const Api& api, KernelContext* context, const Activations& ac
       activations.samples * activations.features;
 }
 
-void compute(const Api& api, KernelContext* context) {
-  const Activations activations = read_inputs(api, context);
-  Work work(activations, grain_of(activations));
+void compute(const Kernel& kernel, KernelContext* context) {
+  const Api& api = kernel.api;
+  const Activations activations = read_inputs(api, context, kernel.block);
+  Work work(activations, kernel.scan, grain_of(activations));
   const size_t tasks = work.found.size();
   if (tasks == 1) {
     work(0);
@@ -80,13 +98,15 @@ void compute(const Api& api, KernelContext* context) {
   write_outputs(api, context, activations, work.found);
 }
 
-ort_abi::Status* ORT_ABI_CALL create_kernel(const CustomOp*, const Api* api, const KernelInfo*,
+ort_abi::Status* ORT_ABI_CALL create_kernel(const CustomOp*, const Api* api, const KernelInfo* info,
                                             void** kernel) {
-  return guarded(api, [&] { *kernel = new Kernel{*api}; });
+  return guarded(api, kName, [&] {
+    *kernel = new Kernel{*api, read_block(*api, info), scan_of(required_instruction_set())};
+  });
 }
 ort_abi::Status* ORT_ABI_CALL run_kernel(void* kernel, KernelContext* context) {
-  const Api& api = static_cast<Kernel*>(kernel)->api;
-  return guarded(&api, [&] { compute(api, context); });
+  const Kernel& self = *static_cast<Kernel*>(kernel);
+  return guarded(&self.api, kName, [&] { compute(self, context); });
 }
 void ORT_ABI_CALL destroy_kernel(void* kernel) { delete static_cast<Kernel*>(kernel); }
 

@@ -58,5 +58,5 @@ RegisterCustomOps(ort_abi::SessionOptions* options, const ort_abi::ApiBase* base
     return api->call<ort_abi::CreateStatus>(ort_abi::kFail,
                                             "onnx_snn needs onnxruntime 1.17 or later");
   }
-  return onnx_snn::guarded(api, [&] { onnx_snn::add_operators(*api, options); });
+  return onnx_snn::guarded(api, "onnx_snn", [&] { onnx_snn::add_operators(*api, options); });
 }

@@ -59,7 +59,7 @@ T attribute_or(const Api& api, const KernelInfo* info, const char* name, const T
   T value{};
   if (find(api, info, name, &value)) return value;
   if (exists(api, info, name)) {
-    throw InvalidArgument("onnx_snn.IFNeuron: attribute " + std::string(name) + " must be " + type);
+    throw InvalidArgument("attribute " + std::string(name) + " must be " + type);
   }
   return absent;
 }
@@ -85,7 +85,7 @@ int64_t element_count(const Shape& shape) {
   }
   for (const int64_t size : shape) {
     if (count > kMost / size) {
-      throw InvalidArgument("onnx_snn.IFNeuron: shape " + to_string(shape) + " is too large");
+      throw InvalidArgument("shape " + to_string(shape) + " is too large");
     }
     count *= size;
   }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper
 
+from onnx_snn.blocked_layout import read_blocks
 from onnx_snn.errors import ModelError, RuntimeUnavailableError
 from onnx_snn.onnxruntime_api import onnxruntime
 from onnx_snn.ops import DOMAIN, LARGE_VALUES, VERSION
@@ -69,7 +71,8 @@ class ValueProbe:
     def __init__(self, graph: gs.Graph, tensors: Sequence[gs.Variable]) -> None:
         self._names = [tensor.name for tensor in tensors]
         self._channels = [channels_of(tensor) or 1 for tensor in tensors]
-        self._session = _session(gs.export_onnx(graph), self._names)
+        with _refusals():
+            self._session = _session(_model_up_to(graph, tensors), _options())
 
     def values(self, feeds: Mapping[str, Array]) -> list[Array]:
         """The activations, each [N, C, F]; C is 1 where there are no channels."""
@@ -95,13 +98,18 @@ class NativeProbe:
     """Lets a native operator look at the activations where they are made."""
 
     def __init__(self, graph: gs.Graph, tensors: Sequence[gs.Variable], library: str) -> None:
-        model = gs.export_onnx(graph)
+        model = _model_up_to(graph, tensors)
         self._floors = [f"onnx_snn/probe/{index}/floor" for index in range(len(tensors))]
         self._names: list[str] = []
+        del model.graph.output[:]
         for tensor, floor in zip(tensors, self._floors, strict=True):
             self._names += self._add_operator(model.graph, tensor, floor)
+        model.graph.output.extend(map(helper.make_empty_tensor_value_info, self._names))
         model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
-        self._session = _session(model, self._names, library)
+        options = _options()
+        options.register_custom_ops_library(library)
+        with _refusals():
+            self._session = _session(read_blocks(model, options), options)
         self._channels = [channels_of(tensor) or 1 for tensor in tensors]
         self._samples = _LEAST_SAMPLES
         self._is_measured = False
@@ -144,18 +152,32 @@ class NativeProbe:
         return observed
 
 
-def _session(model: onnx.ModelProto, outputs: Sequence[str], library: str | None = None) -> Any:
-    del model.graph.output[:]
-    for name in outputs:
-        model.graph.output.append(helper.make_empty_tensor_value_info(name))
-    api = onnxruntime()
-    options = api.SessionOptions()
+def _model_up_to(graph: gs.Graph, tensors: Sequence[gs.Variable]) -> onnx.ModelProto:
+    """The part of the network that computes these activations, which are its outputs."""
+    part = graph.copy()
+    by_name = part.tensors()
+    part.outputs = [by_name[tensor.name] for tensor in tensors]
+    model: onnx.ModelProto = gs.export_onnx(part.cleanup())
+    return model
+
+
+def _options() -> Any:
+    options = onnxruntime().SessionOptions()
     options.log_severity_level = 3
-    if library is not None:
-        options.register_custom_ops_library(library)
-    content = model.SerializeToString()
+    return options
+
+
+def _session(model: onnx.ModelProto, options: Any) -> Any:
+    return onnxruntime().InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What onnxruntime says against a model."""
     try:
-        return api.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        yield
     except Exception as error:  # onnxruntime's exceptions have no common base
         reason = " ".join(str(error).split())
         raise ModelError(f"onnxruntime cannot run the model: {reason}") from error

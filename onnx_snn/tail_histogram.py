@@ -81,7 +81,7 @@ class TailHistogram:
         self._pending_size += sum(map(len, above))
         if self._samples >= self._rise_at:
             self._raise_floor()
-            self._rise_at = 2 * self._samples
+            self._rise_at = 4 * self._samples
         elif self._pending_size > _PENDING:
             self._count()
 

@@ -1,15 +1,12 @@
 import numpy as np
 import onnx_graphsurgeon as gs
-import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
 
 from nets import Dyadic, Gaussian, Net, cnn, run
 from onnx_snn import get_library_path
 from onnx_snn.calibrate import spiking_nodes
 from onnx_snn.errors import RuntimeUnavailableError
 from onnx_snn.load import load_graph
-from onnx_snn.ops import DOMAIN, LARGE_VALUES, VERSION
 from onnx_snn.ops.reference import large_values
 from onnx_snn.probe import NativeProbe, ValueProbe, channels_of, make_probe
 from simulator import expose, relus
@@ -20,85 +17,6 @@ def _library():
         return get_library_path()
     except RuntimeUnavailableError:
         pytest.skip("built without the native library")
-
-
-def _native_operator(threads=1):
-    node = helper.make_node(LARGE_VALUES, ["x", "floor"], ["above", "count"], domain=DOMAIN)
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in node.input]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.INT64, None) for name in node.output]
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, VERSION)]
-    model = helper.make_model(
-        helper.make_graph([node], "g", inputs, outputs), opset_imports=opsets, ir_version=8
-    )
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.register_custom_ops_library(_library())
-    session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return lambda x, floor: session.run(None, {"x": x, "floor": floor})
-
-
-def _brute_force(x, floor):
-    """Value by value, in the order of memory."""
-    above = []
-    for index, value in np.ndenumerate(x):
-        if not value <= floor[index[1]]:
-            above.append(index[1] * 2**32 + int(np.float32(value).view(np.uint32)))
-    return np.array(above, np.int64), x.size // x.shape[1]
-
-
-def _hard_values(shape):
-    random = np.random.default_rng(sum(shape))
-    x = random.normal(0, 1, shape).astype(np.float32)
-    special = np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 0.5, 1e-45], np.float32)
-    return np.where(random.random(shape) < 0.3, random.choice(special, shape), x)
-
-
-SHAPES = [(3, 2), (1, 1, 1), (2, 3, 15), (2, 3, 16), (2, 3, 17), (4, 2, 5, 13), (1, 2, 3, 3, 3)]
-
-
-class TestLargeValues:
-    @pytest.mark.parametrize("shape", SHAPES)
-    @pytest.mark.parametrize("level", [0.0, 0.5, 1e-45, np.inf])
-    def test_bodies_agree_with_a_loop(self, shape, level):
-        x = _hard_values(shape)
-        floor = np.full(shape[1], level, np.float32)
-        floor[0] = 0.25
-        expected, count = _brute_force(x, floor)
-        for body in (large_values, _native_operator()):
-            above, rows = body(x, floor)
-            np.testing.assert_array_equal(above, expected)
-            assert rows == count
-
-    @pytest.mark.parametrize("threads", [1, 3])
-    def test_many_samples_keep_their_order(self, threads):
-        x = np.random.default_rng(0).exponential(1, (150, 4, 31, 33)).astype(np.float32)
-        floor = np.array([0, 3, 1e9, 4], np.float32)
-        above, count = _native_operator(threads)(x, floor)
-        np.testing.assert_array_equal(above, large_values(x, floor)[0])
-        assert count == 150 * 31 * 33
-
-    @pytest.mark.parametrize("shape", [(0, 3, 4), (2, 3, 0)])
-    def test_nothing_to_look_at(self, shape):
-        x, floor = np.zeros(shape, np.float32), np.zeros(3, np.float32)
-        for body in (large_values, _native_operator()):
-            above, count = body(x, floor)
-            assert above.shape == (0,)
-            assert count == 0
-
-    @pytest.mark.parametrize(("shape", "floor"), [((2, 3, 4), 2), ((5,), 5), ((), 1)])
-    def test_shapes_that_do_not_fit(self, shape, floor):
-        run = _native_operator()
-        with pytest.raises(Exception, match=r"onnx_snn.LargeValues: x must be \[N, C, ...\]"):
-            run(np.zeros(shape, np.float32), np.zeros(floor, np.float32))
-
-    @pytest.mark.parametrize("dtype", [np.float16, np.float64])
-    def test_other_types_are_looked_at_as_float32(self, dtype):
-        x = np.random.default_rng(0).normal(0, 1, (5, 2, 9)).astype(dtype)
-        floor = np.array([0.5, 0.1], np.float32)
-        actual = large_values(x, floor)[0]
-        np.testing.assert_array_equal(actual, large_values(x.astype(np.float32), floor)[0])
 
 
 def _shapes_net():
@@ -121,6 +39,11 @@ def _observe(make, model, x, level):
     floors = [np.full(channels_of(tensor) or 1, level, np.float32) for tensor in tensors]
     seen = make(graph, tensors).observe({"x": x}, floors)
     return dict(zip((node.name for node in nodes), seen, strict=True))
+
+
+def _assert_same_values(seen, expected):
+    """In any order."""
+    np.testing.assert_array_equal(np.sort(np.concatenate(seen.above)), np.sort(expected))
 
 
 def _native(graph, tensors):
@@ -150,9 +73,9 @@ def test_probes_see_the_activations_of_the_original_model(make, samples):
     for name, values in _activations(model, x).items():
         channels = 4 if values.ndim in (2, 3, 4) else 1
         rows = values.reshape(samples, channels, -1)
-        above, count = _brute_force(rows, np.full(channels, 0.0625, np.float32))
+        above, count = large_values(rows, np.full(channels, 0.0625, np.float32))
         assert seen[name].rows == count
-        np.testing.assert_array_equal(np.concatenate(seen[name].above), above)
+        _assert_same_values(seen[name], above)
 
 
 def test_a_run_is_cut_up_without_losing_anything(monkeypatch):
@@ -166,7 +89,7 @@ def test_a_run_is_cut_up_without_losing_anything(monkeypatch):
         (expected,) = whole[name].above
         assert expected.size == np.count_nonzero(values)
         assert len(cut[name].above) > 1
-        np.testing.assert_array_equal(np.concatenate(cut[name].above), expected)
+        _assert_same_values(cut[name], expected)
 
 
 def test_the_value_probe_takes_over_without_the_library(monkeypatch):

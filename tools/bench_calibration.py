@@ -2,10 +2,10 @@
 
     python tools/bench_calibration.py
 
-Both see the same images in batches of the same size: calibration through onnx_snn's own data
-handling, plain inference in a loop over slices of the array. Calibration finds the maximum alone
-(mode "max"), or the 99.9 % quantile besides, of each layer and of each of its channels; opening its
-session is part of its time. The three take turns, and medians are compared.
+Both open their session and see the same images in batches of the same size: calibration through
+onnx_snn's own data handling, plain inference in a loop over slices of the array. Calibration finds
+the maximum alone (mode "max"), or the 99.9 % quantile besides, of each layer and of each of its
+channels. The three take turns, and medians are compared.
 """
 
 import argparse
@@ -36,8 +36,9 @@ BAR = 1.5
 Images = npt.NDArray[np.float32]
 
 
-def infer(session: ort.InferenceSession, x: Images, batch_size: int) -> None:
+def infer(model: Path, x: Images, batch_size: int) -> None:
     """Run the network over the images."""
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     for start in range(0, len(x), batch_size):
         session.run(None, {name: x[start : start + batch_size]})
@@ -73,10 +74,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     model = read_model(args.model)
     graph = load_graph(model)
     fold_batch_normalization(graph)
-    session = ort.InferenceSession(args.model, providers=["CPUExecutionProvider"])
     rows = {}
     for batch_size in args.batch_sizes:
-        runs: dict[str, Callable[[], None]] = {"plain": partial(infer, session, x, batch_size)}
+        runs: dict[str, Callable[[], None]] = {"plain": partial(infer, args.model, x, batch_size)}
         for name, percentiles in PERCENTILES.items():
             runs[name] = partial(gather, graph, input_specs(model), x, batch_size, percentiles)
         taken = {

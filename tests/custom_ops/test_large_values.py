@@ -10,17 +10,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    RuntimeException,
+)
 
 from if_neuron_cases import native
 from onnx_snn.ops import DOMAIN, LARGE_VALUES, VERSION
 from onnx_snn.ops.reference import large_values
 
 
-def model(x=TensorProto.FLOAT, floor=TensorProto.FLOAT) -> onnx.ModelProto:
-    value = helper.make_tensor_value_info
+def model(
+    x: int = TensorProto.FLOAT, floor: int = TensorProto.FLOAT, **attributes: int
+) -> onnx.ModelProto:
+    value, names = helper.make_tensor_value_info, (["x", "floor"], ["above", "count"])
     graph = helper.make_graph(
-        [helper.make_node(LARGE_VALUES, ["x", "floor"], ["above", "count"], domain=DOMAIN)],
+        [helper.make_node(LARGE_VALUES, *names, domain=DOMAIN, **attributes)],
         "large_values",
         [value("x", x, None), value("floor", floor, None)],
         [value(name, TensorProto.INT64, None) for name in ("above", "count")],
@@ -29,9 +36,22 @@ def model(x=TensorProto.FLOAT, floor=TensorProto.FLOAT) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
+@pytest.fixture(autouse=True, params=["plain", "avx2", "avx512"], scope="module")
+def _isa(request):
+    """Every instruction set that this machine has."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("ONNX_SNN_ISA", request.param)
+        session.cache_clear()
+        try:
+            session(1)
+        except RuntimeException:
+            pytest.skip(f"no {request.param} here")
+        yield
+
+
 @functools.cache
-def session(threads: int) -> ort.InferenceSession:
-    return native(model(), threads)
+def session(threads: int, block: int | None = None) -> ort.InferenceSession:
+    return native(model() if block is None else model(block=block), threads)
 
 
 def assert_as_reference(x: np.ndarray, floor: np.ndarray, threads: int = 1) -> None:
@@ -56,6 +76,38 @@ def calls(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 @settings(deadline=None, max_examples=200)
 def test_gives_what_the_reference_gives(call):
     assert_as_reference(*call)
+
+
+def in_blocks(x: np.ndarray, block: int) -> np.ndarray:
+    """[N, C, ...] as [N, C rounded up, ...] in blocks of channels; NaN where there is none."""
+    missing = [(0, 0), (0, -x.shape[1] % block), *[(0, 0)] * (x.ndim - 2)]
+    filled = np.pad(x, missing, constant_values=np.nan)
+    samples, channels, *features = filled.shape
+    blocks = filled.reshape(samples, channels // block, block, *features)
+    return np.ascontiguousarray(np.moveaxis(blocks, 2, -1)).reshape(filled.shape)
+
+
+@given(calls(), st.sampled_from([1, 2, 4, 8, 16]))
+@settings(deadline=None, max_examples=200)
+def test_blocks_of_channels_give_the_same_values(call, block):
+    x, floor = call
+    above, count = session(1, block).run(None, {"x": in_blocks(x, block), "floor": floor})
+    expected, expected_count = large_values(x, floor)
+    np.testing.assert_array_equal(np.sort(above), np.sort(expected), strict=True)
+    assert count == expected_count
+
+
+@pytest.mark.parametrize("block", [0, -1, 3, 32])
+def test_blocks_that_do_not_exist(block):
+    with pytest.raises(RuntimeException, match=f"LargeValues: block must be 1, .*, not {block}"):
+        session(1, block)
+
+
+def test_channels_that_are_no_whole_blocks():
+    with pytest.raises(InvalidArgument, match="in blocks of 8 and floor"):
+        session(1, 8).run(
+            None, {"x": np.zeros((2, 12, 3), np.float32), "floor": np.zeros(12, np.float32)}
+        )
 
 
 @pytest.mark.parametrize("features", [*range(34), 47, 48, 49])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from if_neuron_cases import CASES, DEFAULTS, Case, all_dtypes, dyadic, gaussian, great, random_cases
-from onnx_snn.ops.reference import if_neuron
+from onnx_snn.ops.reference import if_neuron, large_values
 
 EXACT_CASES = [case for case in CASES if case.values not in (gaussian, great)]
 
@@ -191,3 +191,34 @@ def test_what_makes_no_sense_is_refused(attributes, match):
     call = {"x": np.zeros((6, 3), np.float32), "timesteps": 3, **attributes}
     with pytest.raises(ValueError, match="IFNeuron: .*" + match):
         if_neuron(**call)
+
+
+def every_large_value(x, floor):
+    """Value by value, in the order of memory."""
+    above = []
+    for index, value in np.ndenumerate(x):
+        if not value <= floor[index[1]]:
+            above.append(index[1] * 2**32 + int(np.float32(value).view(np.uint32)))
+    return np.array(above, np.int64)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (1, 1, 1), (2, 3, 17), (4, 2, 5, 13), (1, 2, 3, 3, 3)])
+@pytest.mark.parametrize("level", [0.0, 0.5, 1e-45, np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+def test_large_values_are_those_that_a_loop_finds(shape, level, dtype):
+    random = np.random.default_rng(sum(shape))
+    x = random.normal(0, 1, shape).astype(np.float32)
+    special = np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 0.5, 1e-45], np.float32)
+    x = np.where(random.random(shape) < 0.3, random.choice(special, shape), x).astype(dtype)
+    floor = np.full(shape[1], level, np.float32)
+    floor[0] = 0.25
+    above, count = large_values(x, floor)
+    np.testing.assert_array_equal(above, every_large_value(x, floor))
+    assert count == x.size // shape[1]
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 3, 0)])
+def test_no_values_are_large_where_there_are_none(shape):
+    above, count = large_values(np.zeros(shape, np.float32), np.zeros(3, np.float32))
+    assert above.shape == (0,)
+    assert count == 0
