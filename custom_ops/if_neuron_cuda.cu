@@ -136,8 +136,7 @@ __global__ void __launch_bounds__(kThreads)
 
 void check(cudaError_t error) {
   if (error == cudaSuccess) return;
-  throw std::runtime_error(std::string("CUDA kernel launch failed: ") +
-                           cudaGetErrorString(error));
+  throw std::runtime_error(std::string("CUDA kernel launch failed: ") + cudaGetErrorString(error));
 }
 
 template <typename T, int Width, Fire fire, bool ToZero, bool Count>
