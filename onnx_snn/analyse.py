@@ -4,8 +4,8 @@ Four regions of a graph, by position:
 
 - static: computed from the constant input alone, before any neuron; evaluated once, so any
   function of a sample may stand there;
-- temporal: from the first neurons on; evaluated at every time step, so it must be linear or
-  spiking;
+- temporal: from the first neurons on; evaluated at every time step: spiking or linear, or else,
+  on what has come so far, a maximum or graded;
 - tail: behind the last neuron, from the first non-linear node on (Softmax, ArgMax, …); evaluated
   on the mean over time, so any function may stand there;
 - metadata: nodes that compute shapes or constants.
@@ -13,16 +13,18 @@ Four regions of a graph, by position:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import onnx_graphsurgeon as gs
 
 from onnx_snn.errors import UnsupportedModelError
-from onnx_snn.graph import activations, is_standard
-from onnx_snn.operators import Kind, Refusal, operator_of
+from onnx_snn.graph import activations, is_standard, variables
+from onnx_snn.load_ml import BY_SAMPLE, ML_DOMAIN
+from onnx_snn.operators import Domain, Kind, Operator, Refusal, operator_of
 
-_CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap", "RNN", "LSTM", "GRU"})
+CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap", "RNN", "LSTM", "GRU"})
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class Analysis:
         return tuple(verdict for verdict in self.verdicts if verdict.kind is Kind.REFUSED)
 
     @property
+    def graded(self) -> tuple[Verdict, ...]:
+        """Nodes between neurons whose values are not spikes and not currents of spikes."""
+        return tuple(v for v in self.verdicts if v.kind is Kind.DIFFERENTIAL)
+
+    @property
     def problem(self) -> str | None:
         """Why the network cannot be converted and what to do about it, or None if it can."""
         if self.refused:
@@ -69,16 +76,26 @@ class Analysis:
         if not any(verdict.kind is Kind.SPIKING for verdict in self.verdicts):
             return (
                 "nothing to convert: the model has no activation function that a spiking neuron "
-                "can stand in for (Relu); train it with Relu"
+                "can stand in for (Relu, Clip, LeakyRelu, …); train it with Relu"
             )
         return None
 
-    def raise_if_refused(self) -> None:
+    def raise_if_refused(self, strict: bool = False) -> None:
         """Stop here if a node cannot be converted, or if there is nothing to convert.
+
+        Args:
+            strict: also if a node would stay graded.
 
         Raises:
             UnsupportedModelError: see ``problem``.
         """
+        if strict and self.graded:
+            first, *others = self.graded
+            more = f" (and {len(others)} more)" if others else ""
+            raise UnsupportedModelError(
+                f"{first.op} node '{first.node}' would stay graded, not spiking{more}; replace it "
+                "by Relu, a pooling or a linear layer, or convert without strict"
+            )
         if self.problem is not None:
             raise UnsupportedModelError(self.problem)
 
@@ -100,43 +117,57 @@ def analyse(graph: gs.Graph) -> Analysis:
 
 
 def _verdict(node: gs.Node, static: set[str], tail: set[str]) -> Verdict:
-    def verdict(kind: Kind, reason: str, remedy: str = "") -> Verdict:
-        return Verdict(node.name, node.op, kind, reason, remedy)
-
     operator = operator_of(node)
-    if not is_standard(node):
-        return verdict(
-            Kind.REFUSED,
+    refusal = _refusal(node, operator, node.name in static, node.name in tail)
+    if refusal is not None:
+        return Verdict(node.name, node.op, Kind.REFUSED, refusal.reason, refusal.remedy)
+    kind, reason = operator.kind, operator.reason
+    if kind is not Kind.METADATA and node.name in tail:
+        kind, reason = Kind.ANALOG, "behind the last neuron: applied to the mean over time"
+    elif node.name in static and _is_analog(node, operator):
+        kind, reason = Kind.ANALOG, "before the first neuron: computed once from the input"
+    elif kind is not Kind.METADATA:
+        reason = operator.reason_of(node) or REASONS[kind]
+    return Verdict(node.name, node.op, kind, reason)
+
+
+def _refusal(node: gs.Node, operator: Operator, static: bool, tail: bool) -> Refusal | None:
+    """Why a node cannot be converted where it stands."""
+    if not is_standard(node) and not ((static or tail) and _keeps_samples_apart(node)):
+        return Refusal(
             f"operators of the domain '{node.domain}' are unknown",
             "export the model with standard ONNX operators",
         )
-    if node.op in _CONTROL_FLOW:
-        return verdict(
-            Kind.REFUSED,
+    if node.op in CONTROL_FLOW:
+        return Refusal(
             "control flow and recurrent operators have no spiking form",
             "export the model with a fixed, feed-forward graph",
         )
-    if node.name in tail:
-        return verdict(Kind.ANALOG, "behind the last neuron: applied to the mean over time")
     refusal = operator.refusal(node)
-    analog = operator.kind is Kind.ANALOG or refusal is not None
-    if analog and node.name in static:
-        return verdict(Kind.ANALOG, "before the first neuron: computed once from the input")
+    if tail:  # on means, everything may stand but what lets samples meet
+        return refusal if refusal is not None and refusal.mixes_batch else None
+    if static:
+        return None
     if operator.kind is Kind.ANALOG:
-        refusal = Refusal(
-            "it is not linear and stands between neurons",
-            "replace it by Relu, average pooling or a linear layer",
+        return Refusal(
+            "it is not known as a function of each sample by itself, and stands between neurons",
+            "replace it by an activation function, a pooling or a linear layer",
         )
-    if refusal is not None:
-        return verdict(Kind.REFUSED, refusal.reason, refusal.remedy)
-    return verdict(operator.kind, operator.reason or _REASONS[operator.kind])
+    return refusal
 
 
-_REASONS = {
-    Kind.SPIKING: "becomes integrate-and-fire neurons",
-    Kind.LINEAR: "linear: acts on spikes as on activations",
-    Kind.POOLING: "average: linear, acts on spikes as on activations",
-}
+def _is_analog(node: gs.Node, operator: Operator) -> bool:
+    return operator.kind in (Kind.ANALOG, Kind.DIFFERENTIAL) or operator.refusal(node) is not None
+
+
+REASONS: Mapping[Kind, str] = MappingProxyType(
+    {
+        Kind.SPIKING: "becomes integrate-and-fire neurons",
+        Kind.LINEAR: "linear: acts on spikes as on activations",
+        Kind.POOLING: "average: linear, acts on spikes as on activations",
+    }
+)
+"""Of a verdict whose operator has none of its own."""
 
 
 def _tail(graph: gs.Graph, before: set[str]) -> set[str]:
@@ -147,17 +178,31 @@ def _tail(graph: gs.Graph, before: set[str]) -> set[str]:
             continue
         follows = any(p.name in tail for tensor in activations(node) for p in tensor.inputs)
         operator = operator_of(node)
-        refused = operator.kind is Kind.ANALOG or operator.refusal(node) is not None
-        if follows or refused:
+        if follows or _needs_mean(node, operator):
             tail.add(node.name)
+    for node in reversed(graph.nodes):  # shapes of what the tail reads, and of nothing else
+        readers = [reader for tensor in node.outputs for reader in tensor.outputs]
+        if operator_of(node).kind is Kind.METADATA and readers:
+            tail |= {node.name} if all(reader.name in tail for reader in readers) else set()
     return tail
+
+
+def _needs_mean(node: gs.Node, operator: Operator) -> bool:
+    """Whether a node is not linear."""
+    if operator.kind is Kind.METADATA:
+        return False
+    return operator.domain is not Domain.STEP or _is_analog(node, operator)
+
+
+def _keeps_samples_apart(node: gs.Node) -> bool:
+    return node.domain == ML_DOMAIN and node.op in BY_SAMPLE
 
 
 def _descendants(graph: gs.Graph, roots: Iterable[gs.Node]) -> set[str]:
     """The roots and every node that depends on them."""
     names = {node.name for node in roots}
     for node in graph.nodes:
-        if any(p.name in names for tensor in activations(node) for p in tensor.inputs):
+        if any(p.name in names for tensor in variables(node) for p in tensor.inputs):
             names.add(node.name)
     return names
 

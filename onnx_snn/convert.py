@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +15,8 @@ import onnx_graphsurgeon as gs
 
 from onnx_snn.analyse import Analysis, analyse
 from onnx_snn.calibrate import ActivationStats, calibrate, spiking_nodes
-from onnx_snn.data import Dataset, ImagePreprocessing, input_specs
+from onnx_snn.compute import graded_share, operations
+from onnx_snn.data import Dataset, ImagePreprocessing, first_samples, input_specs
 from onnx_snn.errors import CalibrationError, OptionError
 from onnx_snn.evaluate import Evaluation, measure, repeated
 from onnx_snn.export import THRESHOLDS_KEY, export
@@ -22,9 +24,11 @@ from onnx_snn.holdout import HoldOut
 from onnx_snn.load import load_graph
 from onnx_snn.model_io import ModelSource, model_hash, read_model, write_model
 from onnx_snn.options import parse_choice
+from onnx_snn.passes.average_max_pools import average_max_pools
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.normalise import normalise
 from onnx_snn.passes.put_on_schedule import put_on_schedule
+from onnx_snn.passes.rewrite_activations import rewrite_activations
 from onnx_snn.passes.spike import NeuronOptions, spike
 from onnx_snn.probe import channels_of
 from onnx_snn.progress import progress_bar
@@ -33,6 +37,16 @@ from onnx_snn.scale import Scale
 from onnx_snn.schedule import Readout, Schedule, ScheduleOptions
 from onnx_snn.spiking_graph import InputCoding
 from onnx_snn.thresholds import Granularity, Mode, Threshold, thresholds
+
+_CHECK = 10**11
+"""Operations that checking the result may take, if that is more than calibration took."""
+
+
+class MaxPool(StrEnum):
+    """What becomes of maximum pooling."""
+
+    EXACT = "exact"
+    AVERAGE = "average"
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,8 @@ def convert(
     holdout: float = 0.1,
     stats: ActivationStats | None = None,
     preprocessing: ImagePreprocessing | None = None,
+    max_pool: str = "exact",
+    strict: bool = False,
 ) -> Conversion:
     """Rewrite a trained network into a spiking one. No retraining; the weights are rescaled.
 
@@ -96,9 +112,13 @@ def convert(
         batch_reduction: ``"exact"``, or SpikingJelly's moving average ``"ema"``.
         batch_size: samples per run of calibration, where the data does not come in batches.
         holdout: fraction of the calibration samples (of up to 256 samples) that take no part
-            in it and on which the result is checked; 0: all calibrate.
+            in it and on which the result is checked; 0: all calibrate. Of a large network it
+            is checked on fewer, so that checking takes no longer than calibrating.
         stats: statistics of an earlier calibration of this model, instead of data.
         preprocessing: for a folder of images.
+        max_pool: ``"exact"`` maxima of the spikes so far, or ``"average"``: pooled by averages
+            instead, which is cheaper but another function.
+        strict: refuse a network of which a part would stay graded, not spiking.
 
     Returns:
         The spiking network and a report.
@@ -115,13 +135,19 @@ def convert(
     )
     coding: InputCoding = parse_choice(InputCoding, input_coding, "input_coding")
     grain: Granularity = parse_choice(Granularity, granularity, "granularity")
+    pooling: MaxPool = parse_choice(MaxPool, max_pool, "max_pool")
     neuron = NeuronOptions(v_init=v_init, reset=reset)
     source = read_model(model)
 
     graph = load_graph(source)
     analysis = analyse(graph)
-    analysis.raise_if_refused()
+    analysis.raise_if_refused(strict)
+    share = graded_share(graph, analysis)
+    work = sum(operations(node) for node in graph.nodes)
     ann = gs.export_onnx(graph)
+    if pooling is MaxPool.AVERAGE:
+        average_max_pools(graph)
+    rewrite_activations(graph)
     fold_batch_normalization(graph)
 
     aside: HoldOut | None = None
@@ -141,6 +167,7 @@ def convert(
     _check_stats(graph, stats)
 
     names = {node.outputs[0].name: node.name for node in spiking_nodes(graph)}
+    ops = {node.name: node.op for node in spiking_nodes(graph)}
     limits = thresholds(stats, rule, grain)
     scales = normalise(graph, analyse(graph), limits)
     network = spike(graph, analyse(graph), neuron, coding)
@@ -150,10 +177,20 @@ def convert(
 
     validation = None
     if aside is not None:
-        samples = (repeated(batch, record) for batch in aside.validation)
+        most = max(_CHECK // (work * timesteps + 1), stats.samples // timesteps, 1)
+        samples = (repeated(batch, record) for batch in first_samples(aside.validation, most))
         validation = measure(snn, samples, ann=ann)
     report = _report(
-        analysis, names, scales, limits, stats, options, validation, bool(aside and aside.held_out)
+        analysis,
+        share,
+        ops,
+        names,
+        scales,
+        limits,
+        stats,
+        options,
+        validation,
+        bool(aside and aside.held_out),
     )
     return Conversion(snn, report, stats)
 
@@ -202,6 +239,8 @@ def _metadata(
 
 def _report(
     analysis: Analysis,
+    share: float,
+    ops: Mapping[str, str],
     names: Mapping[str, str],
     scales: Mapping[str, Scale],
     limits: Mapping[str, Threshold],
@@ -210,7 +249,6 @@ def _report(
     validation: Evaluation | None,
     held_out: bool,
 ) -> ConversionReport:
-    ops = {verdict.node: verdict.op for verdict in analysis.verdicts}
     rates = validation.firing_rates if validation else {}
     layers = [
         LayerReport(name, ops[name], scales[tensor], limits[tensor].is_dead, rates.get(name))
@@ -219,6 +257,7 @@ def _report(
     return ConversionReport(
         verdicts=analysis.verdicts,
         layers=layers,
+        graded_share=share,
         calibration_samples=stats.samples,
         timesteps=options.timesteps,
         validation_samples=validation.samples if validation else 0,

@@ -47,6 +47,17 @@ class Batch:
         return Batch(feeds, None if self.labels is None else self.labels[chosen])
 
 
+def first_samples(batches: Iterable[Batch], limit: int | None) -> Iterator[Batch]:
+    """The first ``limit`` samples, or all of them."""
+    taken = 0
+    for batch in batches:
+        if limit is not None and taken + len(batch) >= limit:
+            yield batch.take(np.arange(limit - taken))
+            return
+        taken += len(batch)
+        yield batch
+
+
 @dataclass(frozen=True)
 class ImagePreprocessing:
     """How an image file becomes a model input: resize, scale to [0, 1], subtract mean, divide.

@@ -77,6 +77,12 @@ class Emitter:
             "Reshape", [sequence, target], dtype=sequence.dtype, into=into, allowzero=1
         )
 
+    def repeat(self, sample: gs.Tensor, timesteps: gs.Tensor, into: gs.Variable) -> gs.Variable:
+        """What is the same at every step, [N, …], as folded rows [T·N, …]."""
+        ones = self.const([1] * (len(sample.shape) - 1))
+        repeats = self.node("Concat", [self.vector(timesteps), ones], axis=0)
+        return self.node("Tile", [sample, repeats], into=into)
+
     def step_numbers(self, start: gs.Tensor, count: gs.Tensor, like: gs.Tensor) -> gs.Variable:
         """start + 1 … start + count as [count, 1, …], of the type and rank of ``like``."""
         one = self.const(1)

@@ -6,7 +6,7 @@ with the number of samples nor with T.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,14 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper
 
-from onnx_snn.data import Batch, Dataset, ImagePreprocessing, InputSpec, input_specs
+from onnx_snn.data import (
+    Batch,
+    Dataset,
+    ImagePreprocessing,
+    InputSpec,
+    first_samples,
+    input_specs,
+)
 from onnx_snn.errors import DataError, OptionError
 from onnx_snn.load import load_graph
 from onnx_snn.model_io import ModelSource, read_model
@@ -97,7 +104,7 @@ def evaluate(
     total = dataset.size if limit is None or dataset.size is None else min(limit, dataset.size)
     with progress_bar("evaluating", total) as advance:
         return measure(
-            model, _first(dataset, limit), ann=ann, timesteps=timesteps, progress=advance
+            model, first_samples(dataset, limit), ann=ann, timesteps=timesteps, progress=advance
         )
 
 
@@ -144,16 +151,6 @@ def _sample_first(spec: InputSpec, record: ScheduleRecord) -> InputSpec:
     if spec.name not in record.sequences:
         return spec
     return InputSpec(spec.name, (spec.shape[1], spec.shape[0], *spec.shape[2:]), spec.dtype)
-
-
-def _first(batches: Iterable[Batch], limit: int | None) -> Iterator[Batch]:
-    taken = 0
-    for batch in batches:
-        if limit is not None and taken + len(batch) >= limit:
-            yield batch.take(np.arange(limit - taken))
-            return
-        taken += len(batch)
-        yield batch
 
 
 class _Meter:

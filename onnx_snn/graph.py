@@ -25,9 +25,19 @@ def is_present(tensor: gs.Tensor) -> bool:
     return not tensor.is_empty()
 
 
-def activations(node: gs.Node) -> list[gs.Variable]:
+def variables(node: gs.Node) -> list[gs.Variable]:
     """The inputs of a node that are computed, not constant and not left out."""
     return [t for t in node.inputs if not is_constant(t) and is_present(t)]
+
+
+def activations(node: gs.Node) -> list[gs.Variable]:
+    """Those of a node's ``variables`` that are numbers of the network, not shapes or indices."""
+    return [tensor for tensor in variables(node) if is_float(tensor)]
+
+
+def is_float(tensor: gs.Tensor) -> bool:
+    """Whether a tensor holds floating-point numbers, or nobody knows."""
+    return tensor.dtype is None or np.issubdtype(tensor.dtype, np.floating)
 
 
 def data_variables(graph: gs.Graph) -> Iterator[gs.Variable]:
@@ -103,6 +113,13 @@ def bypass(graph: gs.Graph, node: gs.Node) -> None:
 def insert_before(graph: gs.Graph, consumer: gs.Node, nodes: Iterable[gs.Node]) -> None:
     """Put nodes into the graph's list just before ``consumer``, which keeps it sorted."""
     at = graph.nodes.index(consumer)
+    graph.nodes[at:at] = list(nodes)
+
+
+def insert_behind(graph: gs.Graph, tensor: gs.Variable, nodes: Iterable[gs.Node]) -> None:
+    """Put nodes into the graph's list just behind what computes ``tensor``."""
+    producer = tensor.inputs[0] if tensor.inputs else None
+    at = next((i for i, node in enumerate(graph.nodes) if node is producer), -1) + 1
     graph.nodes[at:at] = list(nodes)
 
 

@@ -1,36 +1,37 @@
 """Load: any valid ONNX model to one clean form that every later room can rely on.
 
-The clean form: opset >= 18 without model-local functions; weights are constants; no Constant,
-Identity or Dropout nodes; every node has a unique name; axis 0 of every activation is the batch,
-of any size, and is called ``N``; shapes are inferred.
+The clean form: opset >= 18 without model-local functions; weights are constants, and so are
+shapes, axes and ends of slices wherever they follow from known sizes; no Constant, Identity,
+Dropout, Split or idle Cast nodes; every node has a unique name; axis 0 of every activation is the
+batch, of any size, and is called ``N``; shapes are inferred. What is still computed from Shape
+nodes alone follows the size of an input at run time.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import inliner, version_converter
+from onnx import inliner
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from onnx_snn.batch_runs import BATCH, is_random
 from onnx_snn.errors import ModelError, UnsupportedModelError
-from onnx_snn.graph import (
-    bypass,
-    constant,
-    data_variables,
-    int_list,
-    is_constant,
-    own_name,
-)
+from onnx_snn.graph import data_variables, is_constant, is_standard
+from onnx_snn.load_ml import replace_ml_operators
+from onnx_snn.load_opset import MIN_OPSET, raise_opset
+from onnx_snn.load_weights import attach_weights, constants_to_initializers, detach_weights
 from onnx_snn.ops import DOMAIN
+from onnx_snn.settle_shapes import settle_shapes
+from onnx_snn.tidy import tidy
 
-MIN_OPSET = 18
-"""The oldest default-domain opset of a converted file (reductions with axes as an input)."""
+__all__ = ["BATCH", "MIN_OPSET", "load_graph"]
 
-BATCH = "N"
-"""Name of the batch axis in a clean graph."""
+LARGEST_FOLDED = 64 << 20
+"""The most bytes that a folded constant may have, if that is more than it is computed from."""
 
 
 def load_graph(model: onnx.ModelProto) -> gs.Graph:
@@ -43,34 +44,35 @@ def load_graph(model: onnx.ModelProto) -> gs.Graph:
         The graph in clean form, topologically sorted. It computes what ``model`` computes.
 
     Raises:
-        UnsupportedModelError: the model is a spiking network already, or its opset cannot be
-            raised to 18.
+        UnsupportedModelError: the model is a spiking network already, its opset cannot be
+            raised to 18, or it works for one batch size only.
         ModelError: its shapes contradict each other.
     """
     if any(node.domain == DOMAIN for node in model.graph.node):
         raise UnsupportedModelError(
             "the model is a spiking network already; convert the original network instead"
         )
-    model = _copy(model)
-    if model.functions:
-        model = _inline_functions(model)
-    model = _raise_opset(model)
-    _hide_weights(model)
-    batch = _free_batch(model)
-    graph = _import(_infer_shapes(model))
-    if _copy_batch_in_reshapes(graph, batch):
-        graph = _import(_infer_shapes(gs.export_onnx(graph)))
+    structure = detach_weights(model)
+    clean = raise_opset(_inline_functions(structure.model))
+    replace_ml_operators(clean)
+    constants_to_initializers(clean.graph)
+    batch = _free_batch(v for v in clean.graph.input if v.name not in structure.weights)
+    clean = _infer_shapes(clean)
+    settle_shapes(clean, batch)
+    _declare_outputs(clean.graph, model.graph)
+    with G_LOGGER.suppress(G_LOGGER.ERROR):  # it prints its advice on stdout
+        graph = gs.import_onnx(clean)
+        attach_weights(graph, structure.weights)
+        graph.toposort()
+        graph.fold_constants(fold_shapes=False, should_exclude_node=_must_stay)
+    tidy(graph)
     _name_nodes(graph)
     return graph
 
 
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
-
-
 def _inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    if not model.functions:
+        return model
     model = inliner.inline_local_functions(model)
     if model.functions:
         function = model.functions[0]
@@ -81,41 +83,14 @@ def _inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _opset(model: onnx.ModelProto) -> int:
-    for entry in model.opset_import:
-        if entry.domain in ("", "ai.onnx"):
-            return int(entry.version)
-    return MIN_OPSET
-
-
-def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    version = _opset(model)
-    if version >= MIN_OPSET:
-        return model
-    try:
-        return version_converter.convert_version(model, MIN_OPSET)
-    except Exception as error:  # the converter raises RuntimeError and its own types alike
-        reason = str(error).strip().splitlines()[-1]
-        raise UnsupportedModelError(
-            f"opset {version} cannot be raised to {MIN_OPSET} ({reason}); "
-            f"export the model again with opset {MIN_OPSET} or newer"
-        ) from error
-
-
-def _hide_weights(model: onnx.ModelProto) -> None:
-    """Take initializers off the list of inputs, where files of IR version 3 must list them."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
-    model.ir_version = max(model.ir_version, 8)
-
-
-def _free_batch(model: onnx.ModelProto) -> int | None:
+def _free_batch(inputs: Iterable[onnx.ValueInfoProto]) -> int | None:
     """Give axis 0 of every input the size ``N``; returns the size that all had, if they had one."""
     fixed = set()
-    for value in model.graph.input:
+    for value in inputs:
         shape = value.type.tensor_type.shape
+        for dim in shape.dim[1:]:
+            if dim.dim_param == BATCH:
+                dim.dim_param = f"{BATCH}_"  # another axis, whatever the file calls it
         if shape.dim:
             if shape.dim[0].dim_value > 0:
                 fixed.add(shape.dim[0].dim_value)
@@ -136,44 +111,30 @@ def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
         raise ModelError(f"the model's shapes contradict each other: {reason}") from error
 
 
-def _import(model: onnx.ModelProto) -> gs.Graph:
-    with G_LOGGER.suppress(G_LOGGER.ERROR):  # it prints its advice on stdout
-        graph = gs.import_onnx(model)
-        graph.toposort()
-        graph.fold_constants(fold_shapes=False)
-    for node in list(graph.nodes):
-        if node.op in ("Identity", "Dropout") and node.domain in (None, "", "ai.onnx"):
-            bypass(graph, node)
-    graph.cleanup().toposort()
-    return graph
+def _declare_outputs(graph: onnx.GraphProto, source: onnx.GraphProto) -> None:
+    """Believe the file on the shapes of outputs that nobody can infer (of unknown operators)."""
+    for value, declared in zip(graph.output, source.output, strict=True):
+        kind = value.type.tensor_type
+        if declared.type.HasField("tensor_type") and not kind.HasField("shape"):
+            kind.CopyFrom(declared.type.tensor_type)
+            _free_batch([value])
 
 
-def _copy_batch_in_reshapes(graph: gs.Graph, batch: int | None) -> bool:
-    """Write 0 (copy the axis) for the batch in a Reshape that says -1, or its fixed size, for it.
-
-    ``Reshape(x, [-1, 512])`` keeps the batch apart only if each sample has 512 values; written
-    as ``[0, 512]`` it says so, and shape inference sees it.
-    """
-    changed = False
-    for node in graph.nodes:
-        if node.op == "Reshape" and is_constant(node.inputs[1]) and _keeps_batch(node, batch):
-            values = np.asarray([0, *int_list(node.inputs[1])[1:]], dtype=np.int64)
-            node.inputs[1] = constant(own_name(node.outputs[0], "target"), values)
-            node.attrs.pop("allowzero", None)
-            changed = True
-    return changed
-
-
-def _keeps_batch(node: gs.Node, batch: int | None) -> bool:
-    """Whether the first entry of a Reshape's target, not yet 0, stands for the batch."""
-    target, shape = int_list(node.inputs[1]), node.inputs[0].shape
-    if not target or (node.attrs.get("allowzero", 0) and 0 in target):
-        return False
-    if target[0] == batch:
+def _must_stay(node: gs.Node) -> bool:
+    """Whether a node must not be evaluated: it draws numbers, or its result is large."""
+    if is_standard(node) and is_random(node.op):
         return True
-    features = shape[1:] if shape else []
-    fixed = features and all(isinstance(size, int) for size in features)
-    return bool(fixed and target[0] == -1 and math.prod(features) == math.prod(target[1:]))
+    known = sum(tensor.values.nbytes for tensor in node.inputs if is_constant(tensor))
+    return any(_bytes(tensor) > max(LARGEST_FOLDED, known) for tensor in node.outputs)
+
+
+def _bytes(tensor: gs.Tensor) -> int:
+    if tensor.shape is None or tensor.dtype is None:
+        return 0
+    sizes = [size for size in tensor.shape if isinstance(size, int)]
+    if len(sizes) < len(tensor.shape):
+        return 0
+    return math.prod(sizes) * int(np.dtype(tensor.dtype).itemsize)
 
 
 def _name_nodes(graph: gs.Graph) -> None:

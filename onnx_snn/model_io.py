@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
 import onnx
-from google.protobuf.message import DecodeError, Message
-from onnx import numpy_helper
+from google.protobuf.message import DecodeError
 
+from onnx_snn.check_model import check_model
 from onnx_snn.errors import ModelError, OutputError
 
 ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
@@ -29,8 +28,7 @@ def read_model(source: ModelSource) -> onnx.ModelProto:
         The model, with external data loaded.
 
     Raises:
-        ModelError: no such file, not ONNX, truncated, against the ONNX specification, or with
-            NaN or infinity in its weights.
+        ModelError: no such file, not ONNX, truncated, or refused by ``check_model``.
     """
     if isinstance(source, onnx.ModelProto):
         model, origin = source, "the given model"
@@ -40,7 +38,7 @@ def read_model(source: ModelSource) -> onnx.ModelProto:
         path = Path(source)
         origin = str(path)
         model = _read_file(path)
-    _check(model, origin)
+    check_model(model, origin)
     return model
 
 
@@ -79,54 +77,6 @@ def _parse(data: bytes, origin: str) -> onnx.ModelProto:
             f"{origin}: is not an ONNX model (no graph or no opset); export or copy it again"
         )
     return model
-
-
-def _check(model: onnx.ModelProto, origin: str) -> None:
-    if not _is_text_intact(model):
-        raise ModelError(
-            f"{origin}: is damaged (a name in it is not UTF-8); export or copy the model again"
-        )
-    for tensor in model.graph.initializer:
-        try:
-            values = numpy_helper.to_array(tensor)
-        except Exception as error:
-            raise ModelError(
-                f"{origin}: initializer '{tensor.name}' is damaged ({_first_line(error)}); "
-                "export or copy the model again"
-            ) from error
-        if tensor.data_type in _FLOAT_TYPES and not np.isfinite(values).all():
-            kind = "NaN" if np.isnan(values).any() else "infinity"
-            raise ModelError(
-                f"{origin}: initializer '{tensor.name}' holds {kind}; "
-                "repair or retrain the model before converting it"
-            )
-    if model.ByteSize() > onnx.checker.MAXIMUM_PROTOBUF:
-        return  # the checker cannot take it from memory
-    try:
-        onnx.checker.check_model(model)
-    except Exception as error:  # ValidationError, or UnicodeDecodeError for the text of one
-        raise ModelError(
-            f"{origin}: breaks the ONNX specification: {_first_line(error)}"
-        ) from error
-
-
-def _is_text_intact(message: Message) -> bool:
-    """Whether every text is UTF-8, which protobuf does not check; weights are passed over."""
-    if isinstance(message, onnx.TensorProto):
-        return isinstance(message.name, str)
-    for field, value in message.ListFields():
-        for item in value if isinstance(value, MutableSequence) else [value]:
-            if isinstance(item, Message):
-                if not _is_text_intact(item):
-                    return False
-            elif field.type == field.TYPE_STRING and not isinstance(item, str):
-                return False  # protobuf gives bytes where it cannot decode
-    return True
-
-
-_FLOAT_TYPES = frozenset(
-    {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}
-)
 
 
 def _first_line(error: Exception) -> str:

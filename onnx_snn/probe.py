@@ -76,7 +76,8 @@ class ValueProbe:
 
     def values(self, feeds: Mapping[str, Array]) -> list[Array]:
         """The activations, each [N, C, F]; C is 1 where there are no channels."""
-        results = self._session.run(self._names, dict(feeds))
+        with _refusals():
+            results = self._session.run(self._names, dict(feeds))
         return [
             values.reshape(len(values), channels, values.size // (len(values) * channels))
             for values, channels in zip(results, self._channels, strict=True)
@@ -139,7 +140,8 @@ class NativeProbe:
         for start in range(0, size, step):
             part = slice(start, start + step)
             inputs |= {name: values[part] for name, values in feeds.items()}
-            runs.append(self._session.run(self._names, inputs))
+            with _refusals():
+                runs.append(self._session.run(self._names, inputs))
         parts = list(zip(*runs, strict=True))
         observed = [
             Observed(above, int(sum(rows)))

@@ -16,7 +16,7 @@ class LayerReport:
 
     Attributes:
         name: of its node.
-        op: the activation function it stands in for.
+        op: the activation function it stands in for, as rewritten: Relu or Clip.
         scale: λ, one number or one per channel.
         is_dead: no activation above 0 was seen in calibration.
         firing_rate: mean spikes per neuron and time step, on the validation samples.
@@ -36,6 +36,7 @@ class ConversionReport:
     Attributes:
         verdicts: what became of every node of the original network.
         layers: the spiking layers, in order of evaluation.
+        graded_share: part of the network's operations whose values stay graded, in [0, 1].
         calibration_samples: samples the thresholds come from.
         validation_samples: samples that ``firing_rate`` and the figures below come from.
         held_out: whether these took no part in calibration.
@@ -50,6 +51,7 @@ class ConversionReport:
     layers: Sequence[LayerReport]
     calibration_samples: int
     timesteps: int
+    graded_share: float = 0.0
     validation_samples: int = 0
     held_out: bool = False
     agreement: float | None = None

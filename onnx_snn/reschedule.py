@@ -20,7 +20,7 @@ from onnx_snn.schedule import (
     ScheduleOptions,
     ScheduleRecord,
 )
-from onnx_snn.spiking_graph import READOUT, SpikingGraph
+from onnx_snn.spiking_graph import READOUT, SpikingGraph, placeholder
 
 
 def reschedule(
@@ -67,12 +67,17 @@ def unschedule(model: onnx.ModelProto, record: ScheduleRecord) -> SpikingGraph:
     tensors = graph.tensors()
     _restore_sequences(graph, record, tensors)
     _restore_outputs(graph, record, tensors)
+    for copy, source in record.repeated.items():
+        replace_uses(graph, tensors[copy], tensors[source])
     for rows_name, mean_name in record.readouts:
         rows, mean = tensors[rows_name], tensors[mean_name]
         mean.inputs.clear()
         mean.shape = None if mean.shape is None else ["N", *mean.shape[1:]]
-        name = f"{rows_name}/readout"
-        graph.nodes.append(gs.Node(READOUT, name, inputs=[rows], outputs=[mean], domain=DOMAIN))
+        graph.nodes.append(placeholder(READOUT, rows, mean))
+    for crossing in record.crossings:
+        rows, result = tensors[crossing.input], tensors[crossing.output]
+        result.inputs.clear()
+        graph.nodes.append(placeholder(crossing.op, rows, result, crossing.averages))
     states = {name for state in record.states for name in (state.input, state.output)}
     graph.inputs[:] = [tensor for tensor in graph.inputs if tensor.name not in states]
     graph.outputs[:] = [tensor for tensor in graph.outputs if tensor.name not in states]

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 import onnx
+import onnx_graphsurgeon as gs
 
 from onnx_snn.errors import ModelError
 from onnx_snn.options import check_positive
@@ -70,6 +71,29 @@ class StateRecord:
 
 
 @dataclass(frozen=True)
+class CrossingRecord:
+    """An Accumulate or a Difference: what one step takes over from those before it.
+
+    Attributes:
+        op: which of them.
+        input: name of the rows it reads.
+        output: name of the rows it gives.
+        averages: see ``onnx_snn.spiking_graph.placeholder``.
+    """
+
+    op: str
+    input: str
+    output: str
+    averages: bool
+
+    @staticmethod
+    def of(node: gs.Node) -> CrossingRecord:
+        """The record of a placeholder."""
+        averages = bool(node.attrs["averages"])
+        return CrossingRecord(node.op, node.inputs[0].name, node.outputs[0].name, averages)
+
+
+@dataclass(frozen=True)
 class ScheduleRecord:
     """What a converted file says about its schedule, so that it can be run and put on another.
 
@@ -77,7 +101,9 @@ class ScheduleRecord:
         schedule, readout, coding, timesteps, block: as asked for.
         timesteps_input: name of the graph input T; empty where a sequence tells T.
         readouts: pairs of the rows [T·N, …] and their mean.
+        crossings: where steps take over from those before them.
         outputs: for each output of the network the tensor it was made from.
+        repeated: for each tensor repeated at the network's end the tensor it is a copy of.
         states: of a ``step`` file.
         sequences: for a sequence input the tensor of folded rows made from it.
     """
@@ -89,7 +115,9 @@ class ScheduleRecord:
     block: int
     timesteps_input: str
     readouts: list[list[str]] = field(default_factory=list)
+    crossings: list[CrossingRecord] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
+    repeated: dict[str, str] = field(default_factory=dict)
     states: list[StateRecord] = field(default_factory=list)
     sequences: dict[str, str] = field(default_factory=dict)
 
@@ -117,6 +145,7 @@ class ScheduleRecord:
                     "readout": Readout(content["readout"]),
                     "coding": InputCoding(content["coding"]),
                     "states": [StateRecord(**state) for state in content["states"]],
+                    "crossings": [CrossingRecord(**c) for c in content.get("crossings", [])],
                 }
             )
         except (ValueError, TypeError, KeyError) as error:

@@ -86,11 +86,19 @@ class TestRegions:
         assert analysis.tail == {"Softmax_2", "Mul_3"}
         assert [v.kind for v in analysis.verdicts if v.node in analysis.tail] == [Kind.ANALOG] * 2
 
-    def test_batch_mixing_in_the_tail_is_no_obstacle(self):
+    def test_samples_must_not_meet_in_the_tail_either(self):
         net = Net({"x": ["N", 4]})
         analysis = analyse(load_graph(net.model(net.op("Transpose", net.relu("x")))))
         assert analysis.tail == {"Transpose_1"}
-        assert not analysis.refused
+        assert [verdict.node for verdict in analysis.refused] == ["Transpose_1"]
+
+    @pytest.mark.parametrize("op", ["GlobalMaxPool", "Softmax"])
+    def test_the_tail_takes_maxima_and_functions_of_the_mean(self, op):
+        net = Net({"x": ["N", 4, 6, 6]})
+        y = net.op("Flatten", net.op(op, net.relu("x")))
+        analysis = analyse(load_graph(net.model(y)))
+        assert analysis.tail == {f"{op}_1", "Flatten_2"}
+        assert not analysis.graded
 
     def test_networks_without_a_tail(self):
         for build in (cnn, residual):
@@ -98,10 +106,12 @@ class TestRegions:
 
     def test_metadata_is_not_temporal(self):
         net = Net({"x": ["N", 4]})
-        shape = net.op("Shape", "x")
-        y = net.op("Expand", net.relu("x"), shape)
-        analysis = analyse(load_graph(net.model({"y": net.relu("x"), "z": y})))
-        assert "Shape_0" in analysis.static | analysis.tail
+        samples = net.op("Gather", net.op("Shape", "x"), net.constant(np.int64(0)))
+        model = net.model({"y": net.relu("x"), "samples": net.op("Cast", samples, to=1)})
+        kinds = _kinds(model)
+        assert kinds.pop("Relu_2") is Kind.SPIKING
+        assert len(kinds) == 3
+        assert set(kinds.values()) == {Kind.METADATA}
 
 
 def _custom():
@@ -128,14 +138,29 @@ def _lstm():
     return net.model(y)
 
 
+def _unpooling():
+    net = Net({"x": ["N", 4, 6, 6]})
+    y = net.op("MaxPool", net.relu("x"), kernel_shape=[2, 2], outputs=2)
+    return net.model(net.relu(net.op("Add", y, net.op("Cast", f"{y}_1", to=1))))
+
+
+def _cumulative():
+    net = Net({"x": ["N", 4, 6, 6]})
+    y = net.op("CumSum", net.relu("x"), net.constant(np.int64(1)))
+    return net.model(net.relu(net.conv(y, W(2, 4, 1, 1))))
+
+
 # model, node, part of the reason, part of the remedy
 REFUSED = {
-    "MaxPool": (
-        _between_neurons("MaxPool", kernel_shape=[2, 2]),
-        ("MaxPool_1", "not linear", "average pooling"),
+    "maxima with places": (_unpooling(), ("MaxPool_1", "indices", "max-unpooling")),
+    "softmax over samples": (
+        _between_neurons("Softmax", axis=0),
+        ("Softmax_1", "mixes the batch", "axis 0"),
     ),
-    "Sigmoid": (_between_neurons("Sigmoid"), ("Sigmoid_1", "not linear", "replace it by Relu")),
-    "product": (_between_neurons("Mul", inputs=2), ("Mul_1", "product", "constant weights")),
+    "unknown function": (
+        _cumulative(),
+        ("CumSum_1", "not known as a function of each sample", "replace it by"),
+    ),
     "mixing samples": (
         _between_neurons("Transpose", perm=[1, 0, 2, 3]),
         ("Transpose_1", "mixes the batch", "axis 0"),
@@ -171,9 +196,9 @@ class TestRefusals:
     def test_says_how_many_more_there_are(self):
         net = Net({"x": ["N", 4]})
         y = net.relu("x")
-        for op in ("Sigmoid", "Tanh", "Elu"):
-            y = net.op(op, y)
-        with pytest.raises(UnsupportedModelError, match=r"^Sigmoid node .* \(and 2 more refused"):
+        for _ in range(3):
+            y = net.op("CumSum", y, net.constant(np.int64(1)))
+        with pytest.raises(UnsupportedModelError, match=r"^CumSum node .* \(and 2 more refused"):
             analyse(load_graph(net.model(net.relu(y)))).raise_if_refused()
 
     def test_a_custom_operator_is_refused_in_the_tail_too(self):
@@ -189,3 +214,61 @@ class TestRefusals:
         model = net.model(net.gemm(net.op(op, "x"), W(4, 3)))
         with pytest.raises(UnsupportedModelError, match=r"^nothing to convert: .*Relu"):
             onnx_snn.convert(model, np.ones((4, 4), np.float32))
+
+
+def _layer_normalization():
+    net = Net({"x": ["N", 4]})
+    y = net.op("LayerNormalization", net.relu("x"), net.constant(np.ones(4, np.float32)))
+    return net.model(net.relu(y))
+
+
+GRADED = {
+    "Sigmoid": _between_neurons("Sigmoid"),
+    "Softmax": _between_neurons("Softmax", axis=1),
+    "Mul": _between_neurons("Mul", inputs=2),
+    "MatMul": _between_neurons("MatMul", inputs=2),
+    "LayerNormalization": _layer_normalization(),
+}
+
+
+class TestGraded:
+    @pytest.mark.parametrize("name", GRADED)
+    def test_is_differential_and_says_so(self, name):
+        analysis = analyse(load_graph(GRADED[name]))
+        assert not analysis.refused
+        (verdict,) = analysis.graded
+        assert verdict.op == name
+        assert verdict.kind is Kind.DIFFERENTIAL
+        assert "graded, not spiking" in verdict.reason
+
+    @pytest.mark.parametrize("name", GRADED)
+    def test_is_refused_by_strict(self, name):
+        with pytest.raises(UnsupportedModelError) as caught:
+            analyse(load_graph(GRADED[name])).raise_if_refused(strict=True)
+        assert str(caught.value).startswith(f"{name} node '{name}_")
+        assert "would stay graded" in str(caught.value)
+        assert "without strict" in str(caught.value)
+
+    def test_strict_says_how_many_more_there_are(self):
+        net = Net({"x": ["N", 4]})
+        y = net.op("Softplus", net.op("Tanh", net.op("Sigmoid", net.relu("x"))))
+        analysis = analyse(load_graph(net.model(net.relu(y))))
+        analysis.raise_if_refused()
+        with pytest.raises(UnsupportedModelError, match=r"^Sigmoid node 'Sigmoid_1' .*and 2 more"):
+            analysis.raise_if_refused(strict=True)
+
+    def test_strict_takes_spiking_networks(self):
+        net = Net({"x": ["N", 2, 8, 8]})
+        y = net.op("MaxPool", net.relu(net.conv("x", W(4, 2, 3, 3))), kernel_shape=[2, 2])
+        y = net.relu(net.conv(y, W(4, 4, 3, 3)))
+        y = net.op("Softmax", net.gemm(net.op("Flatten", y), W(36, 3)))  # in the tail
+        x = np.random.default_rng(1).normal(size=(4, 2, 8, 8)).astype(np.float32)
+        for model in (net.model(y), cnn(W)):
+            report = onnx_snn.convert(model, x, strict=True).report
+            assert report.graded_share == 0
+            assert Kind.DIFFERENTIAL not in {verdict.kind for verdict in report.verdicts}
+
+    def test_where_spikes_cannot_reach_it_nothing_is_graded(self):
+        net = Net({"x": ["N", 4]})
+        y = net.op("Softmax", net.gemm(net.relu(net.op("Sigmoid", "x")), W(4, 3)))
+        assert not analyse(load_graph(net.model(y))).graded

@@ -106,6 +106,21 @@ def convert(
             rich_help_panel=_TIME,
         ),
     ] = "constant",
+    max_pool: Annotated[
+        str,
+        typer.Option(
+            help="exact maxima of the spikes so far, or average: cheaper, but another function.",
+            rich_help_panel=_NEURONS,
+        ),
+    ] = "exact",
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Refuse a network of which a part would stay graded, not spiking.",
+            rich_help_panel=_NEURONS,
+        ),
+    ] = False,
     batch_size: Annotated[
         int, typer.Option(help="Samples per run of calibration.", rich_help_panel=_CALIBRATION)
     ] = 64,
@@ -171,6 +186,8 @@ def convert(
         holdout=holdout,
         stats=None if stats is None else ActivationStats.load(stats),
         preprocessing=image_preprocessing(size, mean, std),
+        max_pool=max_pool,
+        strict=strict,
     )
     if save_stats is not None:
         result.stats.save(save_stats)
@@ -194,6 +211,8 @@ def _show(title: str, mode: str, report: ConversionReport) -> None:
     out.print(
         f"mode {mode}, T = {report.timesteps}, thresholds from {report.calibration_samples} samples"
     )
+    if report.graded_share:
+        out.print(f"{percent(report.graded_share)} of the operations stay graded, not spiking")
     if not measured:
         return
     where = "held-out" if report.held_out else "calibration"

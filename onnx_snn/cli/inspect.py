@@ -11,7 +11,8 @@ from rich.text import Text
 
 from onnx_snn.analyse import Analysis, analyse
 from onnx_snn.cli.options import JsonOption, ModelArgument
-from onnx_snn.cli.tables import console, print_json, scale_text, table
+from onnx_snn.cli.tables import console, percent, print_json, scale_text, table
+from onnx_snn.compute import graded_share
 from onnx_snn.export import recorded_thresholds
 from onnx_snn.load import load_graph
 from onnx_snn.model_io import read_model
@@ -30,8 +31,9 @@ def inspect(model: ModelArgument, as_json: JsonOption = False) -> None:
     """Tell what will become of every node, and why; no data is needed.
 
     spiking: becomes integrate-and-fire neurons. linear, pooling: stays, and acts on spikes.
-    analog: computed once, before the first or behind the last neuron. refused: cannot be
-    converted, with the reason and the remedy; the exit code is then 1.
+    analog: computed once, before the first or behind the last neuron. differential: between
+    neurons, but graded: a function of the mean so far, handed on by difference. refused: cannot
+    be converted, with the reason and the remedy; the exit code is then 1.
 
     Of a network that is converted already it tells the schedule and the thresholds.
     """
@@ -39,23 +41,26 @@ def inspect(model: ModelArgument, as_json: JsonOption = False) -> None:
     if any(entry.key == METADATA_KEY for entry in source.metadata_props):
         _show_converted(str(model), source, as_json)
         return
-    analysis = analyse(load_graph(source))
+    graph = load_graph(source)
+    analysis = analyse(graph)
+    share = graded_share(graph, analysis)
     if as_json:
         print_json(
             {
                 "model": str(model),
                 "convertible": analysis.problem is None,
                 "problem": analysis.problem,
+                "graded_share": share,
                 "nodes": [asdict(verdict) for verdict in analysis.verdicts],
             }
         )
     else:
-        _show(str(model), analysis)
+        _show(str(model), analysis, share)
     if analysis.problem is not None:
         raise typer.Exit(1)
 
 
-def _show(name: str, analysis: Analysis) -> None:
+def _show(name: str, analysis: Analysis, share: float) -> None:
     shown = table("node", "operator", "becomes", "why")
     for verdict in analysis.verdicts:
         why = verdict.reason + (f"; {verdict.remedy}" if verdict.remedy else "")
@@ -66,6 +71,8 @@ def _show(name: str, analysis: Analysis) -> None:
     out.print(shown)
     counts = Counter(verdict.kind.value for verdict in analysis.verdicts)
     out.print(", ".join(f"{count} {kind}" for kind, count in counts.items()))
+    if share:
+        out.print(f"{percent(share)} of the operations stay graded", style="yellow")
     if analysis.problem is None:
         out.print("can be converted", style="green")
     else:

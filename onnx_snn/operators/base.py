@@ -31,15 +31,48 @@ class Kind(StrEnum):
     POOLING = "pooling"
     DIFFERENTIAL = "differential"
     ANALOG = "analog"
+    METADATA = "metadata"
     REFUSED = "refused"
+
+
+class Domain(StrEnum):
+    """What the rows of a tensor are over time.
+
+    ``STEP``: the value of each time step: spikes, currents. ``SUM``: the sum of all steps so far.
+    ``MEAN``: their mean so far. A function f of a mean over time is what the ANN computes, so any f
+    can be evaluated on means; one with f(c·x) = c·f(x) for c > 0, such as max, on sums as well.
+    """
+
+    STEP = "step"
+    SUM = "sum"
+    MEAN = "mean"
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a node cannot be converted, and what the user can do about it."""
+    """Why a node cannot be converted, and what the user can do about it.
+
+    Attributes:
+        reason: in one clause.
+        remedy: in the imperative.
+        mixes_batch: whether samples of a batch meet in the node, so that it can stand nowhere.
+    """
 
     reason: str
     remedy: str
+    mixes_batch: bool = False
+
+
+UNKNOWN_SHAPE = Refusal(
+    "the shape of its input is unknown", "run shape inference, or export with shapes"
+)
+NO_ACTIVATION = Refusal(
+    "its data are constant or integers, not an activation",
+    "let it stand before the first neuron, or replace it by a layer with constant weights",
+)
+MIXES_BATCH = Refusal(
+    "it mixes the batch axis with others", "keep axis 0 as the batch in every layer", True
+)
 
 
 class CannotCarryError(Exception):
@@ -55,10 +88,15 @@ class Operator:
 
     kind: Kind = Kind.LINEAR
     reason: str = ""  # of its verdict, where the kind alone does not say it
+    domain: Domain = Domain.STEP  # where it may be evaluated; a linear one on means as well
 
     def refusal(self, node: gs.Node) -> Refusal | None:
         """Why this node cannot be converted, or None if it can. Looks, never edits."""
         return None
+
+    def reason_of(self, node: gs.Node) -> str:
+        """What becomes of this very node, for its verdict; only where nothing refuses it."""
+        return self.reason
 
     def wish(self, node: gs.Node, out: Scale) -> Sequence[Scale | None]:
         return [None] * len(activations(node))
@@ -96,9 +134,7 @@ def broadcast_refusal(node: gs.Node) -> Refusal | None:
     """Refuse constants that would give the activations more axes, or a batch of their own."""
     axes = rank(activations(node)[0])
     if axes is None or rank(node.outputs[0]) is None:
-        return Refusal(
-            "the shape of its input is unknown", "run shape inference, or export with shapes"
-        )
+        return UNKNOWN_SHAPE
     for tensor in node.inputs:
         if not is_constant(tensor):
             continue

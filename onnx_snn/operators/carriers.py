@@ -1,4 +1,4 @@
-"""Linear operators without weights: they move or average values and carry λ along."""
+"""Linear operators without weights, whose values mix along an axis as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,33 +6,56 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from onnx_snn.graph import activations, int_list, is_constant, is_present, rank
-from onnx_snn.operators.base import CannotCarryError, Kind, Operator, Refusal
-from onnx_snn.scale import Scale
+from onnx_snn.graph import activations, int_list, is_constant, is_float, is_present, rank
+from onnx_snn.operators.base import (
+    MIXES_BATCH,
+    NO_ACTIVATION,
+    UNKNOWN_SHAPE,
+    CannotCarryError,
+    Kind,
+    Operator,
+    Refusal,
+)
+from onnx_snn.operators.metadata import is_metadata
+from onnx_snn.scale import FloatArray, Scale
 
 
 class Carrier(Operator):
     """A scalar λ passes; a vector passes where ``forward`` finds its new place."""
 
+    parameters: str = "its parameters are"
+    """What the inputs behind the first are called in a refusal."""
+    accepts_metadata: bool = False
+    """Whether they may be computed from shapes, since the inferred shapes say what they do."""
+
     def refusal(self, node: gs.Node) -> Refusal | None:
+        if is_constant(node.inputs[0]) or not is_float(node.inputs[0]):
+            return NO_ACTIVATION
+        if not all(self._is_known(tensor) for tensor in node.inputs[1:]):
+            return Refusal(
+                f"{self.parameters} computed at run time", "export the model with fixed shapes"
+            )
         if rank(node.inputs[0]) is None or rank(node.outputs[0]) is None:
-            return Refusal(
-                "the shape of its input is unknown", "run shape inference, or export with shapes"
-            )
-        if self.mixes_batch(node):
-            return Refusal(
-                "it mixes the batch axis with others", "keep axis 0 as the batch in every layer"
-            )
-        return None
+            return UNKNOWN_SHAPE
+        return MIXES_BATCH if self.mixes_batch(node) else None
+
+    def _is_known(self, tensor: gs.Tensor) -> bool:
+        return (
+            not is_present(tensor)
+            or is_constant(tensor)
+            or (self.accepts_metadata and is_metadata(tensor))
+        )
 
     def mixes_batch(self, node: gs.Node) -> bool:
         """Whether rows of the output depend on more than the same row of the input."""
         return False
 
     def wish(self, node: gs.Node, out: Scale) -> Sequence[Scale | None]:
-        return [out if out.is_scalar else self.backward(node, out)]
+        others = len(activations(node)) - 1
+        return [out if out.is_scalar else self.backward(node, out), *[None] * others]
 
     def output(self, node: gs.Node, scales: Sequence[Scale], wish: Scale | None) -> Scale:
         out = scales[0] if scales[0].is_scalar else self.forward(node, scales[0])
@@ -42,11 +65,33 @@ class Carrier(Operator):
 
     @abstractmethod
     def forward(self, node: gs.Node, scale: Scale) -> Scale | None:
-        """The vector λ of the output, or None if it is not one number per channel any more."""
+        """The λ of the output for a vector λ, or None if it is not one per channel any more."""
 
     @abstractmethod
     def backward(self, node: gs.Node, scale: Scale) -> Scale | None:
-        """The vector λ on the input that gives ``scale`` on the output, or None."""
+        """The λ on the input that gives the vector ``scale`` on the output, or None."""
+
+
+class Passing(Carrier):
+    """Neg: every value stays in its place."""
+
+    def forward(self, node: gs.Node, scale: Scale) -> Scale | None:
+        return scale
+
+    backward = forward
+
+
+class Cast(Passing):
+    """Cast from one floating-point type to another."""
+
+    def refusal(self, node: gs.Node) -> Refusal | None:
+        types = [node.inputs[0].dtype, node.outputs[0].dtype]
+        if not all(t is not None and np.issubdtype(np.dtype(t), np.floating) for t in types):
+            return Refusal(
+                "a cast from or to another type than floating point is not linear",
+                "keep activations in floating point between the layers",
+            )
+        return super().refusal(node)
 
 
 class Pooling(Carrier):
@@ -60,52 +105,19 @@ class Pooling(Carrier):
     backward = forward
 
 
-class Pad(Carrier):
-    """Padding with zeros, or with values of the tensor itself (reflect, edge, wrap)."""
+class Reduction(Carrier):
+    """Sums and means over feature axes."""
 
-    def refusal(self, node: gs.Node) -> Refusal | None:
-        if not all(is_constant(t) for t in node.inputs[1:] if is_present(t)):
-            return Refusal("its amount is computed at run time", "export with a fixed padding")
-        if len(node.inputs) > 2 and is_present(node.inputs[2]):
-            zero = not np.any(node.inputs[2].values)
-            if not zero and node.attrs.get("mode", "constant") == "constant":
-                return Refusal("it pads with a value other than 0", "pad with 0")
-        return super().refusal(node)
+    parameters = "its axes are"
 
-    def _padded_axes(self, node: gs.Node) -> list[int]:
-        axes_count = len(node.inputs[0].shape)
-        pads = int_list(node.inputs[1])
-        has_axes = len(node.inputs) > 3 and is_present(node.inputs[3])
-        axes = int_list(node.inputs[3]) if has_axes else list(range(axes_count))
-        pairs = zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True)
-        return [axis % axes_count for axis, begin, end in pairs if begin or end]
-
-    def mixes_batch(self, node: gs.Node) -> bool:
-        return 0 in self._padded_axes(node)
-
-    def forward(self, node: gs.Node, scale: Scale) -> Scale | None:
-        return None if scale.axis in self._padded_axes(node) else scale
-
-    backward = forward
-
-
-class ReduceMean(Carrier):
-    """Mean over feature axes."""
-
-    kind = Kind.POOLING
-
-    def refusal(self, node: gs.Node) -> Refusal | None:
-        if len(node.inputs) > 1 and is_present(node.inputs[1]) and not is_constant(node.inputs[1]):
-            return Refusal("its axes are computed at run time", "export with fixed axes")
-        return super().refusal(node)
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
 
     def _axes(self, node: gs.Node) -> list[int]:
         axes_count = len(node.inputs[0].shape)
-        if len(node.inputs) > 1 and is_present(node.inputs[1]):
-            axes = int_list(node.inputs[1])
-        elif node.attrs.get("noop_with_empty_axes", 0):
-            axes = []
-        else:
+        given = len(node.inputs) > 1 and is_present(node.inputs[1])
+        axes = int_list(node.inputs[1]) if given else []
+        if not axes and not node.attrs.get("noop_with_empty_axes", 0):
             axes = list(range(axes_count))
         return sorted(axis % axes_count for axis in axes)
 
@@ -150,13 +162,10 @@ class Transpose(Carrier):
 class Reshaping(Carrier):
     """Flatten, Reshape, Squeeze and Unsqueeze: the same values in the same order."""
 
-    def refusal(self, node: gs.Node) -> Refusal | None:
-        if len(node.inputs) > 1 and is_present(node.inputs[1]) and not is_constant(node.inputs[1]):
-            return Refusal(
-                "its target shape is computed at run time",
-                "export with a fixed target shape, or use Flatten",
-            )
-        return super().refusal(node)
+    parameters = "its target shape is"
+
+    def __init__(self, accepts_metadata: bool = False) -> None:
+        self.accepts_metadata = accepts_metadata
 
     def mixes_batch(self, node: gs.Node) -> bool:
         before, after = node.inputs[0].shape, node.outputs[0].shape
@@ -184,3 +193,23 @@ def _reshape(scale: Scale, before: list[int | str], after: list[int | str]) -> S
         if np.array_equal(np.broadcast_to(vector, full.shape), full):
             return Scale(np.array(vector).ravel(), axis)
     return None
+
+
+Places = npt.NDArray[np.int64]
+"""For each entry of an axis of the output, the entry of the input it is; -1 where it is 0."""
+
+
+def gathered(values: FloatArray, places: Places) -> FloatArray:
+    """λ of moved entries; that of a 0 is free, so 1."""
+    return np.where(places < 0, 1.0, values[places])
+
+
+def scattered(values: FloatArray, places: Places, size: int) -> FloatArray | None:
+    """The λ of ``size`` entries that, moved, give ``values``; None if two differ for one entry.
+
+    The λ of an entry that is moved nowhere is free, so 1.
+    """
+    before = np.ones(size)
+    before[places[places >= 0]] = values[places >= 0]
+    moved = places < 0
+    return before if np.array_equal(before[places[~moved]], values[~moved]) else None

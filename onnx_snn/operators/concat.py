@@ -8,7 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_snn.graph import activations, is_constant, rank
-from onnx_snn.operators.base import Operator, Refusal
+from onnx_snn.operators.base import NO_ACTIVATION, UNKNOWN_SHAPE, Operator, Refusal
 from onnx_snn.scale import ONE, Scale, concatenate
 
 
@@ -18,14 +18,15 @@ class Concat(Operator):
     def refusal(self, node: gs.Node) -> Refusal | None:
         if any(is_constant(tensor) for tensor in node.inputs):
             return Refusal(
-                "one of its inputs is constant", "add the constant as the bias of a layer instead"
+                "one of its inputs is a constant, which has a batch of its own",
+                "pad with 0 and add the constant instead",
             )
+        if not activations(node):
+            return NO_ACTIVATION
         if rank(node.outputs[0]) is None:
-            return Refusal(
-                "the shape of its input is unknown", "run shape inference, or export with shapes"
-            )
+            return UNKNOWN_SHAPE
         if self._axis(node) == 0:
-            return Refusal("it joins samples along the batch axis", "join along another axis")
+            return Refusal("it joins samples along the batch axis", "join along another axis", True)
         return None
 
     def wish(self, node: gs.Node, out: Scale) -> Sequence[Scale | None]:

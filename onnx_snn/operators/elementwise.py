@@ -8,14 +8,16 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_snn.graph import activations, is_constant, rank, set_constant
-from onnx_snn.operators.base import Operator, Refusal, broadcast_refusal
+from onnx_snn.operators.base import NO_ACTIVATION, Operator, Refusal, broadcast_refusal
 from onnx_snn.scale import ONE, Scale
 
 
 class Addition(Operator):
-    """Add, Sub and Sum, of activations (which must share one λ) and constants (b' = b/λ)."""
+    """Add, Sub, Sum and Mean, of activations (which must share one λ) and constants (b' = b/λ)."""
 
     def refusal(self, node: gs.Node) -> Refusal | None:
+        if not activations(node):
+            return NO_ACTIVATION
         if len({rank(tensor) for tensor in activations(node)}) > 1:
             return Refusal(
                 "its inputs differ in rank, so that the batch axis of one meets a feature axis "

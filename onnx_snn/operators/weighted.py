@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_snn.graph import activations, is_constant, is_present, rank, set_constant
-from onnx_snn.operators.base import CannotCarryError, Operator, Refusal
+from onnx_snn.operators.base import MIXES_BATCH, UNKNOWN_SHAPE, CannotCarryError, Operator, Refusal
 from onnx_snn.scale import ONE, FloatArray, Scale
 
 
@@ -18,6 +18,10 @@ class Weighted(Operator):
 
     def channel_axis(self, node: gs.Node) -> int:
         """The axis, of the input and of the output, along which a vector λ can be absorbed."""
+        return 1
+
+    def weight_index(self, node: gs.Node) -> int:
+        """Which input is the weights."""
         return 1
 
     def output(self, node: gs.Node, scales: Sequence[Scale], wish: Scale | None) -> Scale:
@@ -31,8 +35,9 @@ class Weighted(Operator):
     def apply(self, node: gs.Node, scales: Sequence[Scale], out: Scale) -> None:
         if scales[0] == out == ONE:
             return
-        weight = np.asarray(node.inputs[1].values, dtype=np.float64)
-        set_constant(node, 1, self.rescaled_weight(node, weight, scales[0], out), "weight")
+        index = self.weight_index(node)
+        weight = np.asarray(node.inputs[index].values, dtype=np.float64)
+        set_constant(node, index, self.rescaled_weight(node, weight, scales[0], out), "weight")
         if len(node.inputs) > 2 and is_present(node.inputs[2]):
             bias = np.asarray(node.inputs[2].values, dtype=np.float64)
             set_constant(node, 2, bias / out.values, "bias")
@@ -107,24 +112,49 @@ class Gemm(Weighted):
 
 
 class MatMul(Weighted):
-    """x·B with B [I, O] and x [N, …, I]; the channels are the last axis."""
+    """x·B with x [N, …, I], or A·x with x [N, …, I, P]; leading axes of A or B are a stack."""
+
+    def weight_index(self, node: gs.Node) -> int:
+        return 0 if is_constant(node.inputs[0]) else 1
 
     def channel_axis(self, node: gs.Node) -> int:
-        return (rank(node.inputs[0]) or 2) - 1
+        """The last axis of x·B, and the last but one of A·x."""
+        return len(activations(node)[0].shape) - (2 if self.weight_index(node) == 0 else 1)
 
     def refusal(self, node: gs.Node) -> Refusal | None:
-        refusal = super().refusal(node)
-        if refusal is None and node.inputs[1].values.ndim != 2:
+        if len(activations(node)) != 1:
+            return Refusal(
+                "a product of two activations is not linear",
+                "replace the attention by a layer with constant weights",
+            )
+        axes = rank(activations(node)[0])
+        if axes is None:
+            return UNKNOWN_SHAPE
+        if axes < 2:
+            return Refusal("its input has no batch axis", "give the model's input a batch axis")
+        return self._weight_refusal(node, axes)
+
+    def _weight_refusal(self, node: gs.Node, axes: int) -> Refusal | None:
+        index = self.weight_index(node)
+        if index == 0 and axes == 2:
+            return MIXES_BATCH
+        shape = np.shape(node.inputs[index].values)
+        if len(shape) < 2:
             return Refusal(
                 "its weights are not a matrix", "export the layer as a plain Linear or Dense layer"
             )
-        if refusal is None and (rank(node.inputs[0]) or 0) < 2:
-            return Refusal("its input has no batch axis", "give the model's input a batch axis")
-        return refusal
+        if len(shape) > axes or (len(shape) == axes > 2 and shape[0] != 1):
+            return Refusal(
+                "its weights have a batch axis of their own",
+                "export the model with a batch of any size",
+            )
+        return None
 
     def rescaled_weight(
         self, node: gs.Node, weight: FloatArray, scale: Scale, out: Scale
     ) -> FloatArray:
+        if self.weight_index(node) == 0:
+            return weight * scale.values / _column(out)
         return weight * _column(scale) / out.values
 
 

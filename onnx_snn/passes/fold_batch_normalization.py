@@ -1,12 +1,16 @@
-"""Fold BatchNormalization into the linear layer before it; the function stays the same.
+"""Fold BatchNormalization, and what exporters write for it, into the linear layer next to it.
 
-    y = BN(W·x + b)                 factor = γ/√(σ² + ε)
-    y = W'·x + b'                   W' = factor·W,  b' = factor·(b − μ) + β
+    y = BN(W·x + b)                 factor = γ/√(σ² + ε),  shift = β − μ·factor
+    y = W'·x + b'                   W' = factor·W,  b' = factor·b + shift
+    y = W·BN(x) + b
+    y = W'·x + b'                   W' = W·factor,  b' = b + W·shift
 
-Before → after:
+A chain is BatchNormalization, Mul, Div, Add and Sub by constants with one number per channel, one
+behind the other. Before → after, with ``layer`` a Conv, ConvTranspose, Gemm, or MatMul (→ Add):
 
-    Conv | ConvTranspose | Gemm | MatMul | MatMul → Add  → BN    becomes that layer alone
-    anything else → BN                                           becomes Mul → Add
+    layer (→ Transpose | Reshape …) → chain      becomes the layer alone
+    chain (→ Transpose | Reshape …) → layer      becomes the layer alone
+    any other chain                              becomes Mul → Add
 
 Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", section 3.2.
@@ -14,156 +18,190 @@ Integer-Arithmetic-Only Inference", section 3.2.
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+
+import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from onnx_snn.graph import (
-    constant,
-    insert_before,
-    is_constant,
-    is_present,
-    is_standard,
-    own_name,
-    rank,
-    set_constant,
-)
-from onnx_snn.operators import operator_of
-from onnx_snn.operators.batch_normalization import BatchNormalization
-from onnx_snn.scale import FloatArray
+from onnx_snn.affine import Affine, affine_of
+from onnx_snn.graph import constant, insert_before, is_constant, own_name, unique_name
+from onnx_snn.linear_layer import LinearLayer, sole_producer, sole_reader
+from onnx_snn.scale import FloatArray, Scale
 
 
 def fold_batch_normalization(graph: gs.Graph) -> bool:
-    """Remove every BatchNormalization of a clean graph.
+    """Remove every BatchNormalization of a clean graph, and every chain next to a layer.
 
     Conditions for a fold, all checked before the first edit: inference mode, constant
-    parameters, a layer with constant weights whose output nobody else reads (node or graph
-    output). Where one fails, the node becomes a Mul and an Add, which is exact too.
+    parameters, a layer with constant weights, and nobody else reads what lies between (node or
+    graph output). Before a layer with zero padding the padding must stay zero, so that only a
+    factor can be folded. Where a condition fails, the chain becomes a Mul and an Add, which is
+    exact too.
 
     Args:
-        graph: in clean form, with no refused node; edited in place.
+        graph: in clean form; edited in place. A BatchNormalization that is refused is left.
 
     Returns:
-        Whether anything changed.
+        Whether anything changed; a second call changes nothing.
     """
-    found = [n for n in graph.nodes if n.op == "BatchNormalization" and is_standard(n)]
-    found = [node for node in found if operator_of(node).refusal(node) is None]
-    for node in found:
-        factor, shift = BatchNormalization.affine(node)
-        layer = _foldable_layer(graph, node)
-        if layer is not None:
-            _fold(graph, node, layer, factor, shift)
-        else:
-            _decompose(graph, node, factor, shift)
-    if found:
+    changed = False
+    while _sweep(graph):
+        changed = True
+    if changed:
         graph.cleanup().toposort()
-    return bool(found)
+    return changed
 
 
-def _foldable_layer(graph: gs.Graph, node: gs.Node) -> gs.Node | None:
-    """The layer that can take the node in: Conv, …, or the Add behind a MatMul."""
-    layer = _sole_producer(graph, node.inputs[0])
-    if layer is None or not is_standard(layer):
+@dataclass(frozen=True, eq=False)
+class _Chain:
+    """Nodes of which each alone reads the one before, and what they compute together."""
+
+    nodes: list[gs.Node]
+    affine: Affine
+
+    @property
+    def source(self) -> gs.Variable:
+        return _data(self.nodes[0])
+
+    @property
+    def result(self) -> gs.Variable:
+        return self.nodes[-1].outputs[0]
+
+
+def _data(node: gs.Node) -> gs.Variable:
+    """The input of an affine node that is not constant."""
+    return next(tensor for tensor in node.inputs if not is_constant(tensor))
+
+
+def _sweep(graph: gs.Graph) -> bool:
+    changed = False
+    seen: set[int] = set()
+    for node in list(graph.nodes):
+        # Nodes that went with an earlier chain have no outputs.
+        if id(node) in seen or not node.outputs:
+            continue
+        chain = _chain_from(graph, node)
+        if chain is None:
+            continue
+        seen |= {id(member) for member in chain.nodes}
+        if not _is_bias(graph, chain):
+            changed |= (
+                _fold_behind(graph, chain) or _fold_ahead(graph, chain) or _rewrite(graph, chain)
+            )
+    return changed
+
+
+def _chain_from(graph: gs.Graph, node: gs.Node) -> _Chain | None:
+    """The longest chain that begins with a node; the graph is sorted, so heads come first."""
+    affine = affine_of(node)
+    if affine is None:
         return None
-    if layer.op == "Add":
-        inner = [t for t in layer.inputs if not is_constant(t)]
-        matmul = _sole_producer(graph, inner[0]) if len(inner) == 1 else None
-        if matmul is None or not _is_dense(matmul) or matmul.op != "MatMul":
-            return None
-        bias = next(t for t in layer.inputs if is_constant(t))
-        channels = matmul.inputs[1].values.shape[1]
-        return layer if bias.values.size in (1, channels) and bias.values.ndim <= 2 else None
-    return layer if _is_dense(layer) else None
+    nodes = [node]
+    while (reader := sole_reader(graph, nodes[-1].outputs[0])) is not None:
+        following = affine_of(reader)
+        both = None if following is None else affine.then(following)
+        if both is None or not both.fits(_dtype(node)):
+            break
+        nodes.append(reader)
+        affine = both
+    return _Chain(nodes, affine)
 
 
-def _is_dense(layer: gs.Node) -> bool:
-    if not is_standard(layer) or layer.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+def _dtype(node: gs.Node) -> npt.DTypeLike:
+    """The type of an affine node's numbers."""
+    dtype: npt.DTypeLike = _data(node).dtype
+    return next(t.dtype for t in node.inputs if is_constant(t)) if dtype is None else dtype
+
+
+def _is_bias(graph: gs.Graph, chain: _Chain) -> bool:
+    """Whether the chain is but the bias of a MatMul, where it belongs."""
+    layer = LinearLayer.of(graph, chain.nodes[0]) if len(chain.nodes) == 1 else None
+    return layer is not None
+
+
+def _fold_behind(graph: gs.Graph, chain: _Chain) -> bool:
+    """layer → chain becomes the layer."""
+    tensor, affine = chain.source, chain.affine
+    producer = sole_producer(graph, tensor)
+    while producer is not None:
+        layer = LinearLayer.of(graph, producer)
+        if layer is not None:
+            return _absorb_behind(graph, chain, layer, affine)
+        moved = affine.before(producer)
+        if moved is None:
+            return False
+        affine = moved
+        producer = sole_producer(graph, producer.inputs[0])
+    return False
+
+
+def _absorb_behind(graph: gs.Graph, chain: _Chain, layer: LinearLayer, affine: Affine) -> bool:
+    if layer.add is chain.nodes[0]:
+        layer = LinearLayer(layer.node)  # its bias is part of the chain
+    absorbed = layer.absorbed_behind(affine)
+    if absorbed is None:
         return False
-    # BN's channels are axis 1; those of MatMul are the last axis.
-    matches = layer.op != "MatMul" or rank(layer.outputs[0]) == 2
-    return matches and operator_of(layer).refusal(layer) is None
+    producer = chain.source.inputs[0]
+    producer.outputs = [chain.result if t is chain.source else t for t in producer.outputs]
+    _detach(chain)
+    layer.replace(graph, *absorbed)
+    return True
 
 
-def _sole_producer(graph: gs.Graph, tensor: gs.Variable) -> gs.Node | None:
-    if len(tensor.inputs) != 1 or len(tensor.outputs) != 1:
-        return None
-    if any(output is tensor for output in graph.outputs):
-        return None
-    return tensor.inputs[0]
+def _fold_ahead(graph: gs.Graph, chain: _Chain) -> bool:
+    """chain → layer becomes the layer."""
+    affine = chain.affine
+    reader = first = sole_reader(graph, chain.result)
+    while reader is not None and first is not None:
+        layer = LinearLayer.of(graph, reader)
+        if layer is not None:
+            absorbed = layer.absorbed_ahead(affine)
+            if absorbed is None:
+                return False
+            source, result = chain.source, chain.result
+            first.inputs = [source if t is result else t for t in first.inputs]
+            _detach(chain)
+            layer.replace(graph, *absorbed)
+            return True
+        moved = affine.behind(reader)
+        if moved is None:
+            return False
+        affine = moved
+        reader = sole_reader(graph, reader.outputs[0])
+    return False
 
 
-def _fold(
-    graph: gs.Graph, node: gs.Node, layer: gs.Node, factor: FloatArray, shift: FloatArray
-) -> None:
-    if layer.op == "Add":
-        matmul = next(t for t in layer.inputs if not is_constant(t)).inputs[0]
-        index = next(i for i, t in enumerate(layer.inputs) if is_constant(t))
-        _scale_weight(matmul, factor)
-        bias = np.asarray(layer.inputs[index].values, dtype=np.float64).ravel()
-        set_constant(layer, index, bias * factor + shift, "bias")
-    elif layer.op == "MatMul":
-        _scale_weight(layer, factor)
-        _become_add(graph, node, layer, shift)
-        return
-    else:
-        _scale_weight(layer, factor)
-        _scale_bias(layer, factor, shift)
-    result = node.outputs[0]
-    node.outputs.clear()
-    node.inputs.clear()
-    layer.outputs[0] = result
+def _rewrite(graph: gs.Graph, chain: _Chain) -> bool:
+    """The chain as Mul → Add, of which one is enough where it only scales or only shifts."""
+    affine, last = chain.affine, chain.nodes[-1]
+    fewest = max(affine.scales + affine.shifts, 1)
+    if len(chain.nodes) <= fewest and all(n.op != "BatchNormalization" for n in chain.nodes):
+        return False
+    source, result = chain.source, chain.result
+    dtype, axes = _dtype(chain.nodes[0]), len(source.shape)
+
+    def operand(role: str, values: FloatArray) -> gs.Constant:
+        return constant(own_name(last, role), Scale(values, affine.axis).shaped(axes), dtype)
+
+    nodes = []
+    if affine.scales or not affine.shifts:
+        name = own_name(last, "scale") if affine.shifts else last.name
+        scale = gs.Node("Mul", name, inputs=[source, operand("factor", affine.factor)])
+        nodes.append(scale)
+        if affine.shifts:
+            name = unique_name(graph, own_name(last, "scaled"))
+            scale.outputs = [gs.Variable(name, dtype, list(source.shape))]
+            source = scale.outputs[0]
+    if affine.shifts:
+        nodes.append(gs.Node("Add", last.name, inputs=[source, operand("shift", affine.shift)]))
+    insert_before(graph, chain.nodes[0], nodes)
+    _detach(chain)
+    nodes[-1].outputs = [result]
+    return True
 
 
-def _scale_weight(layer: gs.Node, factor: FloatArray) -> None:
-    """W' = factor·W along the output channels."""
-    weight = np.asarray(layer.inputs[1].values, dtype=np.float64)
-    if layer.op == "Conv":
-        shaped = factor.reshape(-1, *[1] * (weight.ndim - 1))
-    elif layer.op == "ConvTranspose":
-        groups = int(layer.attrs.get("group", 1))
-        # W is [I, O/groups, *kernel]: rows of group g produce the channels of group g.
-        rows = np.repeat(factor.reshape(groups, -1), weight.shape[0] // groups, axis=0)
-        shaped = rows.reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
-    elif layer.op == "Gemm" and layer.attrs.get("transB", 0):
-        shaped = factor[:, None]
-    else:
-        shaped = factor
-    set_constant(layer, 1, weight * shaped, "weight")
-
-
-def _scale_bias(layer: gs.Node, factor: FloatArray, shift: FloatArray) -> None:
-    """b' = factor·b + shift; Gemm's beta moves into b', so that a missing one costs nothing."""
-    beta = float(layer.attrs.get("beta", 1.0)) if layer.op == "Gemm" else 1.0
-    if len(layer.inputs) > 2 and is_present(layer.inputs[2]):
-        old = np.asarray(layer.inputs[2].values, dtype=np.float64)
-        bias = beta * (old.ravel() if old.size > 1 else old.item()) * factor + shift
-        set_constant(layer, 2, bias, "bias")
-    else:
-        bias_tensor = constant(own_name(layer, "bias"), shift, layer.inputs[1].dtype)
-        layer.inputs = [*layer.inputs[:2], bias_tensor]
-    if layer.op == "Gemm":
-        layer.attrs["beta"] = 1.0
-
-
-def _become_add(graph: gs.Graph, node: gs.Node, layer: gs.Node, shift: FloatArray) -> None:
-    node.op, node.attrs = "Add", {}
-    shift_tensor = constant(own_name(node, "shift"), shift, layer.inputs[1].dtype)
-    node.inputs = [node.inputs[0], shift_tensor]
-
-
-def _decompose(graph: gs.Graph, node: gs.Node, factor: FloatArray, shift: FloatArray) -> None:
-    """BN(x) = x·factor + shift as Mul → Add, for a BN with no layer to fold into."""
-    axes = len(node.inputs[0].shape)
-    dtype = node.inputs[0].dtype or node.inputs[1].dtype
-    shape = [1, -1, *[1] * (axes - 2)]
-    source, result = node.inputs[0], node.outputs[0]
-    scaled = gs.Variable(f"{node.name}/scaled", dtype, list(source.shape))
-    multiply = gs.Node(
-        "Mul",
-        f"{node.name}/scale",
-        inputs=[source, constant(own_name(node, "factor"), factor.reshape(shape), dtype)],
-        outputs=[scaled],
-    )
-    insert_before(graph, node, [multiply])
-    node.op, node.attrs = "Add", {}
-    node.inputs = [scaled, constant(own_name(node, "shift"), shift.reshape(shape), dtype)]
-    node.outputs = [result]
+def _detach(chain: _Chain) -> None:
+    """Take the chain out of the graph; what it computed must have other readers or producers."""
+    for node in chain.nodes:
+        node.inputs.clear()
+        node.outputs.clear()

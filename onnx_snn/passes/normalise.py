@@ -22,7 +22,14 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_snn.analyse import Analysis
-from onnx_snn.graph import activations, insert_before, replace_uses
+from onnx_snn.graph import (
+    activations,
+    insert_before,
+    insert_behind,
+    own_name,
+    replace_uses,
+    set_constant,
+)
 from onnx_snn.operators import Analog, CannotCarryError, Kind, Operator, operator_of
 from onnx_snn.operators.weighted import Weighted
 from onnx_snn.scale import ONE, Scale
@@ -51,8 +58,10 @@ def normalise(
         except CannotCarryError as error:
             # Coarsen every neuron whose channels arrive at the node that cannot carry them, or,
             # where they come from a wish of later neurons, all that are still per channel.
-            names = plan.sources(error.tensor) or set(chosen)
-            names = {name for name in names if not chosen[name].is_scalar} or set(chosen)
+            names = {n for n in plan.sources(error.tensor) if not chosen[n].is_scalar}
+            names = names or {n for n in chosen if not chosen[n].is_scalar}
+            if not names and not plan.unite(error.tensor):
+                raise
             for name in names:
                 chosen[name] = thresholds[name].layer
     _apply(graph, plan, scales, chosen)
@@ -66,6 +75,7 @@ class _Plan:
         self.graph = graph
         self.tail = analysis.tail
         self.analog = {v.node for v in analysis.verdicts if v.kind is Kind.ANALOG}
+        self.united: set[str] = set()
 
     def operator(self, node: gs.Node) -> Operator:
         return Analog() if node.name in self.analog else operator_of(node)
@@ -108,6 +118,8 @@ class _Plan:
         output = node.outputs[0].name
         if output in chosen:
             return [chosen[output]] * len(actual)
+        if node.name in self.united:
+            return [ONE] * len(actual)
         return self.operator(node).demand(node, actual, wishes.get(output))
 
     def _wishes(self, chosen: Mapping[str, Scale]) -> dict[str, Scale]:
@@ -125,6 +137,27 @@ class _Plan:
                 if wish is not None:
                     wishes.setdefault(tensor.name, wish)
         return wishes
+
+    def unite(self, tensor: gs.Variable) -> bool:
+        """Let all that are joined on the way to a tensor have one λ; whether any did not yet.
+
+        Layers of different λ, joined along an axis, are a λ per entry even with one per layer.
+        """
+        found = {node.name for node in self._carriers(tensor) if node.op == "Concat"} - self.united
+        self.united |= found
+        return bool(found)
+
+    def _carriers(self, tensor: gs.Variable) -> list[gs.Node]:
+        """The nodes through which a λ reaches a tensor."""
+        nodes, pending = [], [tensor]
+        while pending:
+            for node in pending.pop().inputs:
+                if self.operator(node).kind is not Kind.SPIKING and not isinstance(
+                    self.operator(node), Weighted | Analog
+                ):
+                    nodes.append(node)
+                    pending += activations(node)
+        return nodes
 
     def sources(self, tensor: gs.Variable) -> set[str]:
         """Neurons whose λ reaches a tensor without passing another neuron or any weights."""
@@ -164,6 +197,8 @@ def _apply(
                 node.inputs = [scaled if t is tensor else t for t in node.inputs]
         if node.outputs[0].name not in chosen:
             plan.operator(node).apply(node, given, scales[node.outputs[0].name])
+        elif node.op == "Clip":
+            _rescale_cap(graph, node, chosen[node.outputs[0].name])
     for index, tensor in enumerate(list(graph.outputs)):
         if scales[tensor.name] != ONE:
             _restore_output(graph, index, scales[tensor.name])
@@ -191,6 +226,22 @@ def _synapse(
         else:
             insert_before(graph, node, [multiply])
     return known[key]
+
+
+def _rescale_cap(graph: gs.Graph, node: gs.Node, scale: Scale) -> None:
+    """Clip(x, 0, b) to Clip(x, 0, b/λ), or, where λ is a vector, to Min(Relu(x), b/λ)."""
+    bound = np.asarray(node.inputs[2].values, np.float64)
+    if scale.is_scalar:
+        set_constant(node, 2, bound / scale.values, "cap")
+        return
+    result = node.outputs[0]
+    inner = gs.Variable(f"{result.name}/uncapped", result.dtype, list(result.shape))
+    caps = np.asarray(bound / scale.shaped(len(result.shape)), dtype=result.dtype)
+    cap = gs.Constant(own_name(node, "cap"), caps)
+    node.op, node.inputs, node.outputs = "Relu", [node.inputs[0]], [inner]
+    insert_behind(
+        graph, inner, [gs.Node("Min", f"{node.name}/cap", inputs=[inner, cap], outputs=[result])]
+    )
 
 
 def _restore_output(graph: gs.Graph, index: int, scale: Scale) -> None:

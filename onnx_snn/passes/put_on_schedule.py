@@ -15,8 +15,17 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_snn.emit import Emitter
-from onnx_snn.graph import activations
-from onnx_snn.schedule import CLOCK, Readout, Schedule, ScheduleOptions, ScheduleRecord, StateRecord
+from onnx_snn.graph import activations, insert_before, variables
+from onnx_snn.passes.cross_time import cross_time
+from onnx_snn.schedule import (
+    CLOCK,
+    CrossingRecord,
+    Readout,
+    Schedule,
+    ScheduleOptions,
+    ScheduleRecord,
+    StateRecord,
+)
 from onnx_snn.spiking_graph import InputCoding, SpikingGraph
 
 PREFIX = "onnx_snn"
@@ -33,6 +42,7 @@ def put_on_schedule(network: SpikingGraph, options: ScheduleOptions) -> Schedule
         What a file must record to be read back by ``onnx_snn.reschedule``.
     """
     readouts = [(node.inputs[0].name, node.outputs[0]) for node in network.readouts()]
+    crossings = [CrossingRecord.of(node) for node in network.crossings()]
     temporal = network.temporal_nodes()
     sequences = _open_inputs(network)
     states: list[StateRecord] = []
@@ -42,9 +52,12 @@ def put_on_schedule(network: SpikingGraph, options: ScheduleOptions) -> Schedule
         _loop(network, options, sequences, temporal)
     else:
         states = _step(network, options, sequences)
-    stacked = {}
+    stacked, repeated = {}, {}
+    _mark_tail(network, [mean for _, mean in readouts], options.readout)
     if options.readout is Readout.RUNNING:
-        stacked = _stack_outputs(network, [mean for _, mean in readouts])
+        means = [mean for _, mean in readouts]
+        repeated = _repeat_for_tail(network, means)
+        stacked = _stack_outputs(network, means)
     return ScheduleRecord(
         schedule=options.schedule,
         readout=options.readout,
@@ -53,7 +66,9 @@ def put_on_schedule(network: SpikingGraph, options: ScheduleOptions) -> Schedule
         block=options.block,
         timesteps_input="" if sequences else network.timesteps.name,
         readouts=[[rows, mean.name] for rows, mean in readouts],
+        crossings=crossings,
         outputs=stacked,
+        repeated=repeated,
         states=states,
         sequences={s.whole.name: s.rows.name for s in sequences},
     )
@@ -85,6 +100,8 @@ def _open_inputs(network: SpikingGraph) -> list[_Sequence]:
 def _layer(network: SpikingGraph, options: ScheduleOptions, sequences: list[_Sequence]) -> None:
     graph = network.graph
     graph.nodes[:0] = _fold_sequences(network, sequences)
+    for node in network.crossings():
+        _replace(graph, node, cross_time(node, network.timesteps, None, None))
     for node in network.readouts():
         nodes: list[gs.Node] = []
         emit = Emitter(nodes, node.name)
@@ -130,14 +147,23 @@ def _step(
     clock.node("Add", [past, network.timesteps], into=now)
     state(past, now, 0)
     graph.nodes[:0] = head
+
+    def carry(
+        name: str, dtype: np.dtype[np.generic], rows: gs.Variable
+    ) -> tuple[gs.Variable, gs.Variable]:
+        shape = ["N", *rows.shape[1:]]
+        before = gs.Variable(name, dtype, shape)
+        after = gs.Variable(f"{name}_next", dtype, list(shape))
+        state(before, after, 0.0)
+        return before, after
+
+    for node in network.crossings():
+        _replace(graph, node, cross_time(node, network.timesteps, past, carry))
     for node in network.readouts():
         nodes: list[gs.Node] = []
         emit = Emitter(nodes, node.name)
         rows, mean = _take_apart(node)
-        shape = ["N", *rows.shape[1:]]
-        before = gs.Variable(f"{node.name}/sum", rows.dtype, shape)
-        after = gs.Variable(f"{node.name}/sum_next", rows.dtype, list(shape))
-        state(before, after, 0.0)
+        before, after = carry(f"{node.name}/sum", rows.dtype, rows)
         currents = emit.split_time(rows, network.timesteps)
         block = emit.node("ReduceSum", [currents, emit.const([0])], keepdims=0)
         emit.node("Add", [before, block], into=after)
@@ -171,12 +197,16 @@ def _loop(
     emit = Emitter(body, f"{PREFIX}/block")
     iteration = gs.Variable(f"{PREFIX}/iteration", np.dtype(np.int64), [])
     going = gs.Variable(f"{PREFIX}/going", np.dtype(np.bool_), [])
-    steps = _begin_block(emit, network, sequences, iteration, block)
+    start, steps = _begin_block(emit, network, sequences, iteration, block)
     for node in inside:
         node.inputs = [steps if t is network.timesteps else t for t in node.inputs]
-    body += inside
-
     carried = _Carried()
+    crossings = {id(node) for node in network.crossings()}
+    for node in inside:
+        if id(node) in crossings:
+            body += cross_time(node, steps, start, carried.add_zero)
+        else:
+            body.append(node)
     for node in network.neurons():
         v_in, v_out = carried.add(f"{node.name}/v", node.outputs[0].dtype, node.inputs[2])
         node.inputs[2], node.outputs[1] = v_in, v_out
@@ -186,8 +216,7 @@ def _loop(
         name = node.name
         rows, mean = _take_apart(node)
         currents = emit.split_time(rows, steps)
-        zero = gs.Constant(f"{name}/zero", np.zeros((), rows.dtype))
-        past, now = carried.add(f"{name}/sum", rows.dtype, zero)
+        past, now = carried.add_zero(f"{name}/sum", rows.dtype, rows)
         block_sum = emit.node("ReduceSum", [currents, emit.const([0])], keepdims=0)
         emit.node("Add", [past, block_sum], into=now)
         if options.readout is Readout.RUNNING:
@@ -228,8 +257,8 @@ def _begin_block(
     sequences: list[_Sequence],
     iteration: gs.Variable,
     block: gs.Tensor,
-) -> gs.Variable:
-    """The number of steps in this block (the last may be shorter), and its part of sequences."""
+) -> tuple[gs.Variable, gs.Variable]:
+    """The steps before this block and in it (the last may be shorter); its part of sequences."""
     start = emit.node("Mul", [iteration, block], dtype=np.int64)
     left = emit.node("Sub", [network.timesteps, start], dtype=np.int64)
     steps = emit.node("Min", [block, left], dtype=np.int64)
@@ -241,7 +270,7 @@ def _begin_block(
             dtype=sequence.whole.dtype,
         )
         emit.join_time(part, into=sequence.rows)
-    return steps
+    return start, steps
 
 
 def _pad_steps(emit: Emitter, sequence: gs.Variable, missing: gs.Tensor) -> gs.Variable:
@@ -282,6 +311,12 @@ class _Carried:
         self.next.append(after)
         self.finals.append(final)
         return before, after
+
+    def add_zero(
+        self, name: str, dtype: np.dtype[np.generic], rows: gs.Variable
+    ) -> tuple[gs.Variable, gs.Variable]:
+        """Carry a tensor that starts at 0."""
+        return self.add(name, dtype, gs.Constant(f"{name}/zero", np.zeros((), dtype)))
 
     def scan(self, name: str, dtype: np.dtype[np.generic], block: gs.Variable) -> gs.Variable:
         """Stack what every block gives: [blocks, *shape of one]."""
@@ -338,10 +373,41 @@ def _behind(graph: gs.Graph, roots: list[gs.Variable]) -> set[str]:
     known = {tensor.name for tensor in roots}
     names = set()
     for node in graph.nodes:
-        if any(tensor.name in known for tensor in activations(node)):
+        if any(tensor.name in known for tensor in variables(node)):
             known |= {tensor.name for tensor in node.outputs}
             names.add(node.name)
     return names
+
+
+def _mark_tail(network: SpikingGraph, means: list[gs.Variable], readout: Readout) -> None:
+    """Behind the means, the leading axis is that of the samples, or of all their steps."""
+    behind = _behind(network.graph, means)
+    leading = "T*N" if readout is Readout.RUNNING else "N"
+    for node in network.graph.nodes:
+        for tensor in node.outputs if node.name in behind else []:
+            if tensor.shape and not isinstance(tensor.shape[0], int):
+                tensor.shape = [leading, *tensor.shape[1:]]
+
+
+def _repeat_for_tail(network: SpikingGraph, means: list[gs.Variable]) -> dict[str, str]:
+    """Where a running mean meets what does not vary with time: repeat that; returns the copies."""
+    graph = network.graph
+    behind = _behind(graph, means)
+    varying = {tensor.name for tensor in means}
+    varying |= {t.name for node in graph.nodes if node.name in behind for t in node.outputs}
+    copies: dict[str, gs.Variable] = {}
+    for node in [node for node in graph.nodes if node.name in behind]:
+        for tensor in activations(node):
+            if tensor.name in varying or not tensor.shape:
+                continue
+            if tensor.name not in copies:
+                copies[tensor.name] = gs.Variable(f"{tensor.name}/shown", tensor.dtype)
+                nodes: list[gs.Node] = []
+                emit = Emitter(nodes, copies[tensor.name].name)
+                emit.repeat(tensor, network.timesteps, into=copies[tensor.name])
+                insert_before(graph, node, nodes)
+            node.inputs = [copies[tensor.name] if t is tensor else t for t in node.inputs]
+    return {copy.name: name for name, copy in copies.items()}
 
 
 def _stack_outputs(network: SpikingGraph, means: list[gs.Variable]) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """Spike: activation functions become IFNeuron, and the graph gets its time axis.
 
-    Relu                                becomes  IFNeuron(x, T, V_0)
+    Relu, Clip                          becomes  IFNeuron(x, T, V_0)
     an image that meets spikes          becomes  the image repeated for T steps (Tile)
+    a maximum                           is taken of the sums so far, and handed on by difference
+    any other function                  is taken of the means so far, and handed on by difference
     what the tail or an output reads    becomes  its mean over time (Readout)
 
 No weight is touched: thresholds are 1 since normalise.
@@ -19,10 +21,18 @@ import onnx_graphsurgeon as gs
 from onnx_snn.analyse import Analysis
 from onnx_snn.emit import Emitter
 from onnx_snn.errors import OptionError
-from onnx_snn.graph import activations, insert_before, unique_name
-from onnx_snn.operators import Kind, operator_of
+from onnx_snn.graph import activations, bypass, insert_behind, is_float, unique_name, variables
+from onnx_snn.operators import Domain, Kind, Operator, operator_of
+from onnx_snn.operators.neurons import is_cap
 from onnx_snn.ops import DOMAIN, IF_NEURON
-from onnx_snn.spiking_graph import READOUT, InputCoding, SpikingGraph
+from onnx_snn.spiking_graph import (
+    ACCUMULATE,
+    DIFFERENCE,
+    READOUT,
+    InputCoding,
+    SpikingGraph,
+    placeholder,
+)
 
 FOLDED = "T*N"
 """Name of the leading axis of a folded activation."""
@@ -65,31 +75,138 @@ def spike(
         The spiking network, not yet on a schedule.
     """
     timesteps = gs.Variable(unique_name(graph, "T"), np.dtype(np.int64), [])
+    time = _TimeAxis(graph, timesteps)
     membranes: dict[np.dtype[np.generic], gs.Constant] = {}
-    rows: set[str] = set()
     if coding is InputCoding.SEQUENCE:
         for tensor in graph.inputs:
-            _mark(tensor, rows)
+            time.mark(tensor, Domain.STEP)
     for node in list(graph.nodes):
+        if is_cap(node):  # a spike per step is less than any cap: no λ is above it
+            bypass(graph, node)
+    # All before the first edit: with a time axis, tensors look different.
+    operators = [(node, operator_of(node)) for node in graph.nodes]
+    for node, operator in operators:
         if node.name in analysis.tail:
             continue
-        inputs = activations(node)
-        if operator_of(node).kind is Kind.SPIKING:
-            _become_neuron(graph, node, timesteps, options, membranes, inputs[0].name in rows)
-        elif not any(tensor.name in rows for tensor in inputs):
-            continue
+        if operator.kind is Kind.SPIKING:
+            constant = time.domain(node.inputs[0]) is None
+            if not constant:
+                time.bring_inputs(node, Domain.STEP)
+            _become_neuron(graph, node, timesteps, options, membranes, not constant)
+            time.mark(node.outputs[0], Domain.STEP)
         else:
-            _repeat_static_inputs(graph, node, timesteps, rows)
-        for tensor in node.outputs:
-            _mark(tensor, rows)
-    _insert_readouts(graph, analysis, rows)
+            time.extend_over(node, operator)
+    _insert_readouts(graph, analysis, time)
     return SpikingGraph(graph, timesteps, coding)
 
 
-def _mark(tensor: gs.Variable, rows: set[str]) -> None:
-    rows.add(tensor.name)
-    if tensor.shape:
-        tensor.shape = [FOLDED, *tensor.shape[1:]]
+class _TimeAxis:
+    """Which tensors vary with time, in which domain, and the nodes that bring them to another."""
+
+    def __init__(self, graph: gs.Graph, timesteps: gs.Variable) -> None:
+        self._graph = graph
+        self._timesteps = timesteps
+        self._domains: dict[str, Domain] = {}
+        self._copies: dict[tuple[str, Domain], gs.Variable] = {}
+        self._names = set(graph.tensors())
+
+    def domain(self, tensor: gs.Variable) -> Domain | None:
+        """None for what is the same at every step."""
+        return self._domains.get(tensor.name)
+
+    def mark(self, tensor: gs.Variable, domain: Domain) -> None:
+        """Let the leading axis of a tensor be time and batch."""
+        self._domains[tensor.name] = domain
+        if tensor.shape:
+            tensor.shape = [FOLDED, *tensor.shape[1:]]
+
+    def extend_over(self, node: gs.Node, operator: Operator) -> None:
+        """Bring all inputs of a node to one domain, which is that of its outputs."""
+        found = {self.domain(tensor) for tensor in variables(node)}
+        if found == {None} or not found:
+            return
+        domain = Domain.MEAN if found <= {Domain.MEAN, None} else operator.domain
+        if operator.kind is not Kind.METADATA:
+            self.bring_inputs(node, domain)
+            self._bring_shapes(node)
+        for tensor in node.outputs:
+            self.mark(tensor, domain)
+
+    def bring_inputs(self, node: gs.Node, domain: Domain) -> None:
+        for tensor in activations(node):
+            copy = self.bring(tensor, domain)
+            if copy is not tensor:
+                node.inputs = [copy if t is tensor else t for t in node.inputs]
+
+    def _bring_shapes(self, node: gs.Node) -> None:
+        """Let shapes that a node with a time axis reads be those of tensors with a time axis."""
+        pending = [tensor for tensor in variables(node) if not is_float(tensor)]
+        while pending:
+            for producer in pending.pop().inputs:
+                if producer.op in ("Shape", "Size"):
+                    self.bring_inputs(producer, self.domain(producer.inputs[0]) or Domain.STEP)
+                else:
+                    pending += variables(producer)
+
+    def bring(self, tensor: gs.Variable, domain: Domain) -> gs.Variable:
+        """The tensor in another domain; one copy for all readers."""
+        given = self.domain(tensor)
+        if given is domain:
+            return tensor
+        key = (tensor.name, domain)
+        if key not in self._copies:
+            source = tensor
+            direct = Domain.STEP in (given, domain) or (given, domain) == (None, Domain.MEAN)
+            if not direct:
+                source = self.bring(tensor, Domain.STEP)
+                given = Domain.STEP
+            copy = gs.Variable(
+                self.new_name(f"{tensor.name}/{_NAMES[given, domain]}"),
+                tensor.dtype,
+                None if tensor.shape is None else list(tensor.shape),
+            )
+            insert_behind(self._graph, source, self._between(source, given, domain, copy))
+            self.mark(copy, domain)
+            self._copies[key] = copy
+        return self._copies[key]
+
+    def _between(
+        self, source: gs.Variable, given: Domain | None, domain: Domain, copy: gs.Variable
+    ) -> list[gs.Node]:
+        if given is None:  # the same at every step, and so their mean
+            return self._repeat(source, copy)
+        if given is Domain.STEP:
+            return [placeholder(ACCUMULATE, source, copy, domain is Domain.MEAN)]
+        return [placeholder(DIFFERENCE, source, copy, given is Domain.MEAN)]
+
+    def _repeat(self, source: gs.Variable, copy: gs.Variable) -> list[gs.Node]:
+        nodes: list[gs.Node] = []
+        Emitter(nodes, copy.name).repeat(source, self._timesteps, into=copy)
+        return nodes
+
+    def rename(self, tensor: gs.Variable, suffix: str) -> gs.Variable:
+        """A new variable like the tensor, in its domain."""
+        name = self.new_name(f"{tensor.name}/{suffix}")
+        self._domains[name] = self._domains[tensor.name]
+        return gs.Variable(name, tensor.dtype, tensor.shape)
+
+    def new_name(self, base: str) -> str:
+        """A name that no other tensor has."""
+        name, count = base, 1
+        while name in self._names:
+            name, count = f"{base}_{count}", count + 1
+        self._names.add(name)
+        return name
+
+
+_NAMES = {
+    (None, Domain.STEP): "repeated",
+    (None, Domain.MEAN): "repeated",
+    (Domain.STEP, Domain.SUM): "sum",
+    (Domain.STEP, Domain.MEAN): "mean",
+    (Domain.SUM, Domain.STEP): "step",
+    (Domain.MEAN, Domain.STEP): "step",
+}
 
 
 def _become_neuron(
@@ -120,69 +237,48 @@ def _become_neuron(
     }
 
 
-def _repeat_static_inputs(
-    graph: gs.Graph, node: gs.Node, timesteps: gs.Variable, rows: set[str]
-) -> None:
-    """Tile what does not vary with time, where it meets what does."""
-    for tensor in activations(node):
-        if tensor.name in rows:
-            continue
-        name = f"{tensor.name}/repeated"
-        known = next(
-            (t for reader in tensor.outputs for t in reader.outputs if t.name == name), None
-        )
-        if known is None:
-            nodes: list[gs.Node] = []
-            emit = Emitter(nodes, name)
-            ones = emit.const([1] * (len(tensor.shape) - 1))
-            repeats = emit.node("Concat", [emit.vector(timesteps), ones], axis=0)
-            known = gs.Variable(name, tensor.dtype, list(tensor.shape))
-            emit.node("Tile", [tensor, repeats], into=known)
-            _mark(known, rows)
-            insert_before(graph, node, nodes)
-        node.inputs = [known if t is tensor else t for t in node.inputs]
-
-
-def _insert_readouts(graph: gs.Graph, analysis: Analysis, rows: set[str]) -> None:
+def _insert_readouts(graph: gs.Graph, analysis: Analysis, time: _TimeAxis) -> None:
     outputs = {tensor.name for tensor in graph.outputs}
     for node in list(graph.nodes):
         if node.name in analysis.tail:
             continue
         for tensor in node.outputs:
-            if tensor.name not in rows:
+            if time.domain(tensor) is None:
                 continue
             readers = [reader for reader in tensor.outputs if reader.name in analysis.tail]
             if tensor.name in outputs:
-                _read_out_output(graph, tensor, readers)
+                _read_out_output(graph, time, tensor, readers)
             elif readers:
-                _read_out_tail(graph, tensor, readers)
+                _read_out_tail(graph, time, tensor, readers)
 
 
-def _mean_of(tensor: gs.Variable, name: str) -> gs.Variable:
-    shape = None if tensor.shape is None else ["N", *tensor.shape[1:]]
-    return gs.Variable(name, tensor.dtype, shape)
-
-
-def _read_out_output(graph: gs.Graph, output: gs.Variable, tail: list[gs.Node]) -> None:
+def _read_out_output(
+    graph: gs.Graph, time: _TimeAxis, output: gs.Variable, tail: list[gs.Node]
+) -> None:
     """The graph output keeps its name and becomes the mean; the rows get another name."""
-    rows = gs.Variable(f"{output.name}/current", output.dtype, output.shape)
+    rows = time.rename(output, "current")
     for reader in list(output.outputs):
         if not any(reader is node for node in tail):
             reader.inputs = [rows if t is output else t for t in reader.inputs]
     producer = output.inputs[0]
     producer.outputs = [rows if t is output else t for t in producer.outputs]
-    output.shape = None if output.shape is None else ["N", *output.shape[1:]]
-    _append_readout(graph, rows, output)
+    output.shape = _sample_shape(output)
+    _append_readout(graph, time, rows, output)
 
 
-def _read_out_tail(graph: gs.Graph, tensor: gs.Variable, readers: list[gs.Node]) -> None:
-    mean = _mean_of(tensor, f"{tensor.name}/mean")
+def _read_out_tail(
+    graph: gs.Graph, time: _TimeAxis, tensor: gs.Variable, readers: list[gs.Node]
+) -> None:
+    mean = gs.Variable(time.new_name(f"{tensor.name}/mean"), tensor.dtype, _sample_shape(tensor))
     for reader in readers:
         reader.inputs = [mean if t is tensor else t for t in reader.inputs]
-    _append_readout(graph, tensor, mean)
+    _append_readout(graph, time, tensor, mean)
 
 
-def _append_readout(graph: gs.Graph, rows: gs.Variable, mean: gs.Variable) -> None:
-    node = gs.Node(READOUT, f"{rows.name}/readout", inputs=[rows], outputs=[mean], domain=DOMAIN)
-    producer = rows.inputs[0]
-    graph.nodes.insert(graph.nodes.index(producer) + 1, node)
+def _sample_shape(tensor: gs.Variable) -> list[int | str] | None:
+    return None if tensor.shape is None else ["N", *tensor.shape[1:]]
+
+
+def _append_readout(graph: gs.Graph, time: _TimeAxis, rows: gs.Variable, mean: gs.Variable) -> None:
+    steps = time.bring(rows, Domain.STEP)
+    insert_behind(graph, steps, [placeholder(READOUT, steps, mean)])

@@ -55,6 +55,9 @@ def make_files():
     gated = Net({"x": ["N", 7]})
     y = gated.op("Sigmoid", gated.relu(gated.gemm("x", weights(7, 7))))
     onnx.save(gated.model(gated.relu(gated.gemm(y, weights(7, 3)))), "gated.onnx")
+    mixed = Net({"x": ["N", 7]})
+    y = mixed.op("Softmax", mixed.relu(mixed.gemm("x", weights(7, 7))), axis=0)
+    onnx.save(mixed.model(mixed.relu(mixed.gemm(y, weights(7, 3)))), "mixed.onnx")
     onnx.save(cnn(weights), "images.onnx")
 
     np.savez("shape.npz", x=x[:, :5])
@@ -87,7 +90,12 @@ CASES = {
     "zero bytes": (convert(model="empty.onnx"), 1, "empty.onnx: is empty"),
     "NaN in weights": (convert(model="nan.onnx"), 1, "'c0' holds NaN"),
     "nothing to convert": (convert(model="linear.onnx"), 1, "nothing to convert"),
-    "an operator between neurons": (convert(model="gated.onnx"), 1, "Sigmoid node"),
+    "an operator between neurons": (convert(model="mixed.onnx"), 1, "Softmax node"),
+    "a graded one, strictly": (
+        convert(model="gated.onnx", more=["--strict"]),
+        1,
+        "Sigmoid node 'Sigmoid_2' would stay graded",
+    ),
     "converted already": (convert(model="snn.onnx"), 1, "spiking network already"),
     "no such data": (convert(data="nope.npz"), 1, "nope.npz: no such file"),
     "data of another shape": (convert(data="shape.npz"), 1, "has the shape [20, 5]"),

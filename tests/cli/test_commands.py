@@ -45,16 +45,29 @@ def test_inspect_has_a_row_for_every_node(folder, capsys):
 def test_inspect_tells_what_cannot_be_converted(folder, capsys):
     net = Net({"x": ["N", 3, 6, 6]})
     weight = Gaussian()
-    y = net.op("MaxPool", net.relu(net.conv("x", weight(4, 3, 3, 3))), kernel_shape=[2, 2])
-    onnx.save(net.model(net.relu(net.conv(y, weight(4, 4, 1, 1)))), "pool.onnx")
-    assert main(["inspect", "pool.onnx"]) == 1
+    y = net.op("Softmax", net.relu(net.conv("x", weight(4, 3, 3, 3))), axis=0)
+    onnx.save(net.model(net.relu(net.conv(y, weight(4, 4, 1, 1)))), "mixed.onnx")
+    assert main(["inspect", "mixed.onnx"]) == 1
     out = capsys.readouterr().out
     assert "refused" in out
-    assert "cannot be converted: MaxPool" in out
-    assert main(["inspect", "pool.onnx", "--json"]) == 1
+    assert "cannot be converted: Softmax" in out
+    assert main(["inspect", "mixed.onnx", "--json"]) == 1
     content = json.loads(capsys.readouterr().out)
     assert not content["convertible"]
-    assert "MaxPool" in content["problem"]
+    assert "Softmax" in content["problem"]
+
+
+def test_inspect_tells_what_stays_graded(folder, capsys):
+    net = Net({"x": ["N", 3, 6, 6]})
+    weight = Gaussian()
+    y = net.op("Sigmoid", net.relu(net.conv("x", weight(4, 3, 3, 3))))
+    onnx.save(net.model(net.relu(net.conv(y, weight(4, 4, 1, 1)))), "graded.onnx")
+    out = call(capsys, "inspect", "graded.onnx")
+    assert "differential" in out
+    assert "of the operations stay graded" in out
+    content = json.loads(call(capsys, "inspect", "graded.onnx", "--json"))
+    # Of 3·9 + 1 (Relu) + 1 (Sigmoid) + 4 + 1 operations for each of the 16·4 places.
+    assert content["graded_share"] == 1 / 34
 
 
 def test_inspect_knows_converted_files(folder, capsys):

@@ -299,15 +299,84 @@ class TestTail:
     def test_outputs_that_do_not_vary_stay_as_they_are(self, schedule):
         net = Net({"x": ["N", 4]})
         weights = Dyadic(1)
-        outputs = {"y": net.gemm(net.relu("x"), weights(4, 2)), "static": net.op("Abs", "x")}
+        outputs = {"y": net.gemm(net.relu("x"), weights(4, 2)), "static": net.op("Floor", "x")}
         model = net.model({**outputs, "same": "x"})
         x = Dyadic(4)(5, 4, step=1 / 8)
         stats = stats_of(model, dyadic_thresholds(model, {"x": x}))
         options = {"mode": "max", "schedule": schedule, "readout": "running", "timesteps": 6}
         actual = play(convert(model, stats=stats, **options).model, {"x": x})
         assert actual["y"].shape == (6, 5, 2)
-        np.testing.assert_array_equal(actual["static"], np.abs(x))
+        np.testing.assert_array_equal(actual["static"], np.floor(x))
         np.testing.assert_array_equal(actual["same"], x)
+
+
+class TestCrossings:
+    """A maximum and a product: what one step takes over from those before it."""
+
+    @staticmethod
+    @cache
+    def _model():
+        net, weights = Net({"x": ["N", 3, 5, 5]}), Dyadic(9)
+        s = net.relu(net.conv("x", weights(4, 3, 1, 1), weights(4)))
+        pooled = net.op("MaxPool", s, kernel_shape=[2, 2])
+        product = net.op("Mul", s, net.relu(net.conv("x", weights(4, 3, 1, 1), weights(4))))
+        y = net.op("Concat", *(net.op("Flatten", t) for t in (pooled, product)), axis=1)
+        y = net.relu(net.gemm(y, weights(164, 5), weights(5)))
+        outputs = {"s": s, "pooled": pooled, "product": product}
+        return net.model({**outputs, "y": net.gemm(y, weights(5, 3), weights(3))})
+
+    def _snn(self, **options):
+        model = self._model()
+        stats = stats_of(model, dyadic_thresholds(model, {"x": self._x(16)}))
+        options = {"mode": "max", "readout": "running", "timesteps": 20, **options}
+        return convert(model, stats=stats, **options).model
+
+    @staticmethod
+    def _x(samples):
+        return Dyadic(10)(samples, 3, 5, 5, step=1 / 8)
+
+    @NATIVE
+    @EVERY_SCHEDULE
+    @pytest.mark.parametrize("timesteps", [1, 9, 70])
+    def test_timesteps_of_one_run(self, schedule, block, timesteps, use_native):
+        feeds = {"x": self._x(3)}
+        snn = self._snn(schedule=schedule, block=block)
+        actual = play(snn, feeds, timesteps, use_native=use_native)
+        windows = np.lib.stride_tricks.sliding_window_view(actual["s"], (2, 2), axis=(3, 4))
+        np.testing.assert_array_equal(actual["pooled"], windows.max(axis=(-2, -1)))
+        whole = play(self._snn(), feeds, 70)
+        for name, means in whole.items():
+            # A step's values do not depend on those to come, up to the order of float32 sums.
+            np.testing.assert_allclose(actual[name], means[:timesteps], rtol=0, atol=2e-6)
+
+    @EVERY_SCHEDULE
+    def test_no_samples_at_all(self, schedule, block):
+        snn = self._snn(schedule=schedule, block=block)
+        actual = play(snn, {"x": self._x(0)})
+        assert actual["y"].shape == (20, 0, 3)
+        assert actual["pooled"].shape == (20, 0, 4, 4, 4)
+
+    def test_samples_do_not_meet(self):
+        snn = self._snn()
+        together = play(snn, {"x": self._x(3)})
+        for index in range(3):
+            alone = play(snn, {"x": self._x(3)[index : index + 1]})
+            for name, means in together.items():
+                np.testing.assert_array_equal(alone[name][:, 0], means[:, index])
+
+    @pytest.mark.parametrize("block", [1, 7])
+    def test_states_of_a_step(self, block):
+        snn = self._snn(schedule="step", block=block)
+        record = ScheduleRecord.of(snn)
+        states = {state.input: state for state in record.states if state.input.endswith("/state")}
+        assert len(states) == len(record.crossings)
+        assert all(state.init == 0 for state in states.values())
+        actual = play(snn, {"x": self._x(3)})
+        # The sums of the spikes so far, in units of the threshold: whole numbers.
+        sums = next(actual[s.output] for n, s in states.items() if n.startswith("s/"))
+        assert sums.shape == (3, 4, 5, 5)
+        np.testing.assert_array_equal(sums, np.round(sums))
+        assert sums.max() == 20
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nets import Gaussian, Net, cnn
+from nets import Gaussian, Net, cnn, residual
 from onnx_snn.analyse import analyse
 from onnx_snn.load import load_graph
 from onnx_snn.passes.spike import NeuronOptions, spike
@@ -118,3 +118,148 @@ def test_names_that_are_taken(name):
     tensors = {id(t): t.name for n in network.graph.nodes for t in (*n.inputs, *n.outputs)}
     names = [name for name in tensors.values() if name]
     assert len(set(names)) == len(names)
+
+
+def _placeholders(network):
+    """Operator, source and whether of means, of every crossing."""
+    return [
+        (node.op, node.inputs[0].name, bool(node.attrs["averages"])) for node in network.crossings()
+    ]
+
+
+def _neurons(net, channels=4):
+    return net.relu(net.conv("x", W(channels, 4, 1, 1)))
+
+
+class TestDomains:
+    """Rows of steps, of sums so far or of means so far, and what stands between them."""
+
+    @pytest.mark.parametrize("build", [cnn, residual])
+    def test_spikes_alone_never_cross(self, build):
+        assert _placeholders(_spike(build(W))) == []
+
+    def test_a_maximum_is_of_sums(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        y = net.relu(net.op("MaxPool", _neurons(net), kernel_shape=[2, 2]))
+        assert _placeholders(_spike(net.model(y))) == [
+            ("Accumulate", "relu1", False),
+            ("Difference", "maxpool2", False),
+        ]
+
+    def test_any_other_function_is_of_means(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        y = net.relu(net.op("Sigmoid", _neurons(net)))
+        network = _spike(net.model(y))
+        assert _placeholders(network) == [
+            ("Accumulate", "relu1", True),
+            ("Difference", "sigmoid2", True),
+        ]
+        assert _ops(network) == [
+            *("Conv", "IFNeuron", "Accumulate", "Sigmoid", "Difference", "IFNeuron", "Readout")
+        ]
+        assert all(t.shape[0] == "T*N" for n in network.crossings() for t in n.outputs)
+
+    def test_linear_layers_between_functions_are_of_means(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        y = net.op("Sigmoid", _neurons(net))
+        y = net.op("AveragePool", net.conv(y, W(4, 4, 1, 1), W(4)), kernel_shape=[2, 2])
+        y = net.relu(net.op("Tanh", y))
+        assert _placeholders(_spike(net.model(y))) == [
+            ("Accumulate", "relu1", True),
+            ("Difference", "tanh5", True),
+        ]
+
+    def test_a_maximum_of_means_stays_one(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        y = net.op("MaxPool", net.op("Exp", _neurons(net)), kernel_shape=[2, 2])
+        network = _spike(net.model(net.relu(net.op("Tanh", y))))
+        assert [op for op, *_ in _placeholders(network)] == ["Accumulate", "Difference"]
+
+    def test_maxima_in_a_row_share_their_sums(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        y = net.op("MaxPool", _neurons(net), kernel_shape=[2, 2])
+        y = net.relu(net.op("GlobalMaxPool", y))
+        assert [op for op, *_ in _placeholders(_spike(net.model(y)))] == [
+            "Accumulate",
+            "Difference",
+        ]
+
+    def test_a_linear_layer_behind_a_maximum_is_of_steps(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        y = net.op("MaxPool", _neurons(net), kernel_shape=[2, 2])
+        network = _spike(net.model(net.relu(net.conv(y, W(4, 4, 1, 1), W(4)))))
+        (conv,) = [node for node in network.graph.nodes if node.op == "Conv"][1:]
+        assert conv.inputs[0].inputs[0].op == "Difference"
+
+    def test_from_sums_to_means_by_way_of_steps(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        y = net.op("MaxPool", _neurons(net), kernel_shape=[2, 2])
+        network = _spike(net.model(net.relu(net.op("Tanh", y))))
+        assert _placeholders(network) == [
+            ("Accumulate", "relu1", False),
+            ("Difference", "maxpool2", False),
+            ("Accumulate", "maxpool2/step", True),
+            ("Difference", "tanh3", True),
+        ]
+
+    def test_several_readers_share_one_copy(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        s = _neurons(net)
+        a, b = net.op("Tanh", s), net.op("Sigmoid", s)
+        readers = [net.relu(net.conv(net.op("Mul", a, b), W(4, 4, 1, 1))) for _ in range(2)]
+        y = net.relu(net.conv(a, W(4, 4, 1, 1)))
+        network = _spike(net.model(net.relu(net.op("Sum", *readers, y, s))))
+        sources = [(op, source) for op, source, _ in _placeholders(network)]
+        assert len(set(sources)) == len(sources)
+        assert sources.count(("Accumulate", s)) == 1
+
+    def test_spikes_that_meet_means_are_brought_to_them(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        s = _neurons(net)
+        y = net.relu(net.op("Mul", s, net.op("Sigmoid", s)))
+        network = _spike(net.model(y))
+        assert _placeholders(network) == [
+            ("Accumulate", "relu1", True),
+            ("Difference", "mul3", True),
+        ]
+
+    def test_an_image_that_meets_means_is_repeated(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        y = net.op("Mul", net.op("Sigmoid", _neurons(net)), "x")
+        network = _spike(net.model(net.relu(y)))
+        by_op = {node.op: node for node in network.graph.nodes}
+        assert by_op["Tile"].inputs[0].name == "x"
+        assert by_op["Tile"].outputs[0] in by_op["Mul"].inputs
+        assert [op for op, *_ in _placeholders(network)] == ["Accumulate", "Difference"]
+
+    def test_an_image_that_meets_spikes_in_a_product(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        network = _spike(net.model(net.relu(net.op("Mul", _neurons(net), "x"))))
+        assert _ops(network).count("Tile") == 1
+        assert [op for op, *_ in _placeholders(network)] == ["Accumulate", "Difference"]
+
+    def test_frames_are_steps(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        y = net.relu(net.op("Mul", net.op("Sigmoid", _neurons(net)), "x"))
+        network = _spike(net.model(y), coding=InputCoding.SEQUENCE)
+        assert "Tile" not in _ops(network)
+        assert ("Accumulate", "x", True) in _placeholders(network)
+
+    def test_before_the_neurons_nothing_is_graded(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        y = net.relu(net.conv(net.op("Sigmoid", "x"), W(4, 4, 1, 1)))
+        assert _placeholders(_spike(net.model(y))) == []
+
+    def test_outputs_are_means_of_steps(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        z = net.op("Sigmoid", _neurons(net))
+        network = _spike(net.model({"z": z, "y": net.relu(net.conv(z, W(2, 4, 1, 1)))}))
+        (readout,) = [node for node in network.readouts() if node.outputs[0].name == "z"]
+        assert readout.inputs[0].inputs[0].op == "Difference"
+        assert network.graph.outputs[0].shape == ["N", 4, 6, 6]
+
+    def test_crossings_are_temporal(self):
+        net = Net({"x": ["N", 4, 6, 6]})
+        network = _spike(net.model(net.relu(net.op("Sigmoid", _neurons(net)))))
+        temporal = [node.op for node in network.temporal_nodes()]
+        assert temporal == ["IFNeuron", "Accumulate", "Sigmoid", "Difference", "IFNeuron"]
