@@ -21,7 +21,7 @@ import onnx_graphsurgeon as gs
 
 from onnx_snn.errors import UnsupportedModelError
 from onnx_snn.graph import activations, is_standard, variables
-from onnx_snn.load_ml import BY_SAMPLE, ML_DOMAIN
+from onnx_snn.load.ml_operators import BY_SAMPLE, ML_DOMAIN
 from onnx_snn.operators import Domain, Kind, Operator, Refusal, operator_of
 
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap", "RNN", "LSTM", "GRU"})

@@ -18,7 +18,7 @@ from onnx import TensorProto, TypeProto, defs, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import infer_node_outputs
 
-from onnx_snn.load_weights import SMALL
+from onnx_snn.load.weights import SMALL
 
 BATCH = "N"
 """Name of the batch axis in a clean graph."""

@@ -18,15 +18,15 @@ import onnx_graphsurgeon as gs
 from onnx import inliner
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from onnx_snn.batch_runs import BATCH, is_random
 from onnx_snn.errors import ModelError, UnsupportedModelError
 from onnx_snn.graph import data_variables, is_constant, is_standard
-from onnx_snn.load_ml import replace_ml_operators
-from onnx_snn.load_opset import MIN_OPSET, raise_opset
-from onnx_snn.load_weights import attach_weights, constants_to_initializers, detach_weights
+from onnx_snn.load.batch_runs import BATCH, is_random
+from onnx_snn.load.ml_operators import replace_ml_operators
+from onnx_snn.load.opset import MIN_OPSET, raise_opset
+from onnx_snn.load.settle_shapes import settle_shapes
+from onnx_snn.load.tidy import tidy
+from onnx_snn.load.weights import attach_weights, constants_to_initializers, detach_weights
 from onnx_snn.ops import DOMAIN
-from onnx_snn.settle_shapes import settle_shapes
-from onnx_snn.tidy import tidy
 
 __all__ = ["BATCH", "MIN_OPSET", "load_graph"]
 

@@ -9,10 +9,10 @@ from itertools import count
 import onnx
 from onnx import helper, numpy_helper
 
-from onnx_snn.batch_runs import BATCH, VARIES, BatchRuns, Size, is_random
 from onnx_snn.errors import UnsupportedModelError
-from onnx_snn.shape_parameters import Editor
-from onnx_snn.take_branch import take_branch
+from onnx_snn.load.batch_runs import BATCH, VARIES, BatchRuns, Size, is_random
+from onnx_snn.load.shape_parameters import Editor
+from onnx_snn.load.take_branch import take_branch
 
 
 def settle_shapes(model: onnx.ModelProto, batch: int | None) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from onnx_snn.batch_runs import BATCH, VARIES, BatchRuns, Size
+from onnx_snn.load.batch_runs import BATCH, VARIES, BatchRuns, Size
 
 _TO_THE_END = int(np.iinfo(np.int64).max)
 

@@ -4,7 +4,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from loading import model_of, sample, unknown, value
-from onnx_snn.take_branch import take_branch
+from onnx_snn.load.take_branch import take_branch
 
 N = helper.make_node
 

@@ -7,7 +7,7 @@ from onnx import helper, numpy_helper
 from loading import loaded, model_of, ops, sample, unknown, value
 from onnx_snn.errors import UnsupportedModelError
 from onnx_snn.load import load_graph
-from onnx_snn.load_weights import SMALL, detach_weights
+from onnx_snn.load.weights import SMALL, detach_weights
 
 
 def _sparse(coordinates):

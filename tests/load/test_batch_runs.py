@@ -3,7 +3,7 @@ import pytest
 from onnx import helper
 
 from loading import model_of, value
-from onnx_snn.batch_runs import BATCH, VARIES, BatchRuns, is_random
+from onnx_snn.load.batch_runs import BATCH, VARIES, BatchRuns, is_random
 
 N = helper.make_node
 
