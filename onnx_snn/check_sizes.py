@@ -17,13 +17,14 @@ from onnx.reference import ReferenceEvaluator
 from onnx_snn.errors import ModelError
 
 _LARGEST_ACTIVATION = 2**30  # bytes, of one sample
-_LARGEST_VECTOR = 2**22  # bytes, of what has one axis only, such as shapes
+_LARGEST_SHAPE = 2**22  # bytes, of integers along one axis
 _LARGEST_CONSTANTS = 2**26  # bytes, of all computed ones together, or …
 _LARGEST_GROWTH = 4  # … so many times the weights
 _SMALL = 4096  # values of a constant that is evaluated to find out what follows from it
 _SIZED_BY_VALUES = frozenset(
     {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "Upsample", "OneHot"}
 )
+_SHAPE_TYPES = (TensorProto.INT64, TensorProto.INT32)
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _ENDLESS = frozenset({"Loop", "Scan", "SequenceMap"})
 
@@ -144,8 +145,9 @@ def _check_activations(
         return
     _check_ranks(inferred.graph, weights, origin)
     for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
-        is_vector = len(value.type.tensor_type.shape.dim) == 1
-        limit = _LARGEST_VECTOR if is_vector else _LARGEST_ACTIVATION
+        tensor = value.type.tensor_type
+        may_be_shape = len(tensor.shape.dim) == 1 and tensor.elem_type in _SHAPE_TYPES
+        limit = _LARGEST_SHAPE if may_be_shape else _LARGEST_ACTIVATION
         if (_bytes(value) or 0) > limit and value.name not in weights:
             raise ModelError(
                 f"{origin}: '{value.name}' takes more than {limit >> 20} MiB for each sample; "

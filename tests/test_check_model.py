@@ -178,3 +178,10 @@ class TestWindows:
         shape = (6, 2, 3, 3) if op_type == "Conv" else (4, 3, 3, 3)
         weight = net.constant(np.ones(shape, np.float32))
         check_model(net.model(net.op(op_type, "x", weight, group=2)), "the file")
+
+
+def test_outputs_need_no_shape():
+    model = cnn(Gaussian())
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    check_model(model, "the file")

@@ -314,3 +314,16 @@ def _keep(protos: Any, condition: Callable[[Any], bool]) -> None:
     kept = [proto for proto in protos if condition(proto)]
     del protos[:]
     protos.extend(kept)
+
+
+def without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The network up to its logits, of which errors say more than of probabilities."""
+    last = next(n for n in model.graph.node if model.graph.output[0].name in n.output)
+    if last.op_type != "Softmax":
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    logits = helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, None)
+    copy.graph.output[0].CopyFrom(logits)
+    copy.graph.node.remove(next(n for n in copy.graph.node if n.output[0] == last.output[0]))
+    return copy

@@ -34,7 +34,7 @@ from onnx_snn.thresholds import Granularity, Mode, thresholds
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-from topologies import TOPOLOGIES, images, topology  # noqa: E402
+from topologies import TOPOLOGIES, images, topology, without_softmax  # noqa: E402
 
 EFFICIENTNET = "efficientnet_lite0"
 Images = npt.NDArray[np.float32]
@@ -90,6 +90,7 @@ def same_function(
 def check(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Measure one network."""
     model, x = network(name, args.images)
+    model = without_softmax(model)
     start = time.perf_counter()
     analysis = analyse(load_graph(model))
     inspect_s = time.perf_counter() - start
