@@ -38,8 +38,8 @@ from onnx_snn.schedule import Readout, Schedule, ScheduleOptions
 from onnx_snn.spiking_graph import InputCoding
 from onnx_snn.thresholds import Granularity, Mode, Threshold, thresholds
 
-_CHECK = 10**11
-"""Operations that checking the result may take, if that is more than calibration took."""
+_CHECK = 3 * 10**10
+"""Operations that checking the result may take, if a quarter of those of calibration are fewer."""
 
 
 class MaxPool(StrEnum):
@@ -112,8 +112,9 @@ def convert(
         batch_reduction: ``"exact"``, or SpikingJelly's moving average ``"ema"``.
         batch_size: samples per run of calibration, where the data does not come in batches.
         holdout: fraction of the calibration samples (of up to 256 samples) that take no part
-            in it and on which the result is checked; 0: all calibrate. Of a large network it
-            is checked on fewer, so that checking takes no longer than calibrating.
+            in it and on which the result is checked; 0: all calibrate. A large network
+            is checked on fewer, or not at all where the check would take as long as calibration;
+            ``evaluate`` does it then.
         stats: statistics of an earlier calibration of this model, instead of data.
         preprocessing: for a folder of images.
         max_pool: ``"exact"`` maxima of the spikes so far, or ``"average"``: pooled by averages
@@ -177,9 +178,10 @@ def convert(
 
     validation = None
     if aside is not None:
-        most = max(_CHECK // (work * timesteps + 1), stats.samples // timesteps, 1)
-        samples = (repeated(batch, record) for batch in first_samples(aside.validation, most))
-        validation = measure(snn, samples, ann=ann)
+        allowed = max(_CHECK, work * stats.samples // 4)
+        affordable = first_samples(aside.validation, allowed // (work * timesteps + 1))
+        samples = [repeated(batch, record) for batch in affordable if len(batch)]
+        validation = measure(snn, samples, ann=ann) if samples else None
     report = _report(
         analysis,
         share,

@@ -172,6 +172,17 @@ class TestFile:
 
 
 class TestReport:
+    def test_of_a_network_too_large_to_be_checked(self, monkeypatch):
+        x = Gaussian()(40, 2, 8, 8)
+        monkeypatch.setattr(sys.modules["onnx_snn.convert"], "_CHECK", 0)
+        checked = convert(cnn(Gaussian()), x, timesteps=4).report
+        # A quarter of what 36 samples cost is enough for 2 at T = 4, and for none at T = 32.
+        assert checked.validation_samples == 2
+        report = convert(cnn(Gaussian()), x, timesteps=32).report
+        assert report.validation_samples == 0
+        assert report.agreement is None
+        assert [layer.firing_rate for layer in report.layers] == [None, None]
+
     def test_of_a_conversion(self):
         model, x = cnn(Gaussian(1), normalised=True), _data(2, 8, 8, samples=200)
         report = convert(model, x, timesteps=64).report

@@ -214,6 +214,7 @@ def _show(title: str, mode: str, report: ConversionReport) -> None:
     if report.graded_share:
         out.print(f"{percent(report.graded_share)} of the operations stay graded, not spiking")
     if not measured:
+        out.print("not checked: that would take longer than calibrating; see onnx-snn evaluate")
         return
     where = "held-out" if report.held_out else "calibration"
     agreement = ""

@@ -26,7 +26,7 @@ from onnx_snn.load.opset import MIN_OPSET, raise_opset
 from onnx_snn.load.settle_shapes import settle_shapes
 from onnx_snn.load.tidy import tidy
 from onnx_snn.load.weights import attach_weights, constants_to_initializers, detach_weights
-from onnx_snn.ops import DOMAIN
+from onnx_snn.ops import is_spiking
 
 __all__ = ["BATCH", "MIN_OPSET", "load_graph"]
 
@@ -48,7 +48,7 @@ def load_graph(model: onnx.ModelProto) -> gs.Graph:
             raised to 18, or it works for one batch size only.
         ModelError: its shapes contradict each other.
     """
-    if any(node.domain == DOMAIN for node in model.graph.node):
+    if is_spiking(model):
         raise UnsupportedModelError(
             "the model is a spiking network already; convert the original network instead"
         )

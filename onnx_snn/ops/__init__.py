@@ -1,6 +1,14 @@
 """The operator set ``onnx_snn``: its specification in NumPy and its portable bodies."""
 
+import onnx
+
 DOMAIN = "onnx_snn"
 VERSION = 1
 IF_NEURON = "IFNeuron"
 LARGE_VALUES = "LargeValues"
+
+
+def is_spiking(model: onnx.ModelProto) -> bool:
+    """Whether a model is a converted one: it uses the operator set, or holds a function of it."""
+    used = any(node.domain == DOMAIN for node in model.graph.node)
+    return used or any(function.domain == DOMAIN for function in model.functions)
