@@ -17,7 +17,7 @@ test: lint $(VENV)/.installed-test
 
 # The oldest releases that pyproject.toml admits, of all that reads or runs a model.
 test-oldest: .venv-oldest/.installed
-	.venv-oldest/bin/python -m pytest -q
+	.venv-oldest/bin/python -m pytest -q -m "not heavy"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -143,17 +143,33 @@ def _refusal(node: gs.Node, operator: Operator, static: bool, tail: bool) -> Ref
             "control flow and recurrent operators have no spiking form",
             "export the model with a fixed, feed-forward graph",
         )
+    if static:
+        return None
     refusal = operator.refusal(node)
     if tail:  # on means, everything may stand but what lets samples meet
         return refusal if refusal is not None and refusal.mixes_batch else None
-    if static:
-        return None
+    return _temporal_refusal(node, operator) or refusal
+
+
+def _temporal_refusal(node: gs.Node, operator: Operator) -> Refusal | None:
+    """Why a node cannot be evaluated at every time step, whatever its own operator says."""
+    if any(_is_of_no_sample(tensor) for tensor in activations(node)):
+        return Refusal(
+            "what it reads is computed once for all samples: axis 0 of that is not the batch",
+            "compute it for each sample by itself, or export it as a constant",
+            mixes_batch=True,
+        )
     if operator.kind is Kind.ANALOG:
         return Refusal(
             "it is not known as a function of each sample by itself, and stands between neurons",
             "replace it by an activation function, a pooling or a linear layer",
         )
-    return refusal
+    return None
+
+
+def _is_of_no_sample(tensor: gs.Variable) -> bool:
+    """Whether a tensor has a first axis of a known size, so that time cannot be folded into it."""
+    return bool(tensor.shape) and isinstance(tensor.shape[0], int)
 
 
 def _is_analog(node: gs.Node, operator: Operator) -> bool:

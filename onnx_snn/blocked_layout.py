@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from onnx_snn.external_data import detach
 from onnx_snn.onnxruntime_api import onnxruntime
 from onnx_snn.ops import LARGE_VALUES
 
@@ -33,7 +34,7 @@ def read_blocks(model: onnx.ModelProto, options: Any) -> onnx.ModelProto:
     Returns:
         The model to run with ``options``; the given one where nothing is gained.
     """
-    if model.ByteSize() > _LARGEST_MODEL:
+    if detach(model).size > _LARGEST_MODEL:
         return model
     optimised = _optimise(model, options)
     source = {

@@ -12,6 +12,7 @@ from onnx import TensorProto, numpy_helper
 
 from onnx_snn.check_sizes import check_sizes
 from onnx_snn.errors import ModelError, UnsupportedModelError
+from onnx_snn.external_data import detach
 from onnx_snn.ops import is_spiking
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -134,7 +135,7 @@ def _check_initializer(tensor: TensorProto, origin: str) -> None:
 
 
 def _check_specification(model: onnx.ModelProto, origin: str) -> None:
-    if model.ByteSize() > onnx.checker.MAXIMUM_PROTOBUF:
+    if not detach(model).fits_message:
         return  # the checker cannot take it from memory
     try:
         # The checker insists on the shapes of outputs, which nobody else needs.

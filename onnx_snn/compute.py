@@ -28,7 +28,7 @@ def _inner_size(node: gs.Node) -> int:
     if node.op == "Conv":
         size = math.prod(_sizes(node.inputs[1])[1:])
     elif node.op in ("Gemm", "MatMul"):
-        size = _sizes(node.inputs[0], whole=True)[-1]
+        size = (_sizes(node.inputs[0], whole=True) or [1])[-1]
     elif node.op in ("AveragePool", "MaxPool", "LpPool"):
         size = math.prod(int(k) for k in node.attrs.get("kernel_shape", [1]))
     elif node.op.startswith(("Reduce", "Global")):

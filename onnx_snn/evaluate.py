@@ -28,6 +28,7 @@ from onnx_snn.errors import DataError, OptionError
 from onnx_snn.load import load_graph
 from onnx_snn.model_io import ModelSource, read_model
 from onnx_snn.onnxruntime_api import onnxruntime
+from onnx_snn.open_session import open_session
 from onnx_snn.ops import DOMAIN, IF_NEURON
 from onnx_snn.options import check_positive
 from onnx_snn.progress import progress_bar
@@ -52,10 +53,12 @@ class Evaluation:
         timesteps: T.
         firing_rates: mean spikes per neuron and step, by the name of the neurons' node.
         accuracy: share of samples classified as labelled; None without labels.
-        agreement: share of samples classified as by the ANN; None without the ANN. A class is
-            the greatest entry of the first output [N, classes], or the output itself where it
-            is an integer [N]; for outputs of other kinds both are None.
-        output_error: root mean square of SNN − ANN, divided by that of the ANN's output.
+        agreement: share of samples classified as by the ANN; None without the ANN. The classes
+            are those of the first output that has some: the greatest entry of each row of
+            floating-point scores [N, classes], or integer labels [N] as they are; where no
+            output has any (strings are none), both are None.
+        output_error: root mean square of SNN − ANN, divided by that of the ANN, of the first
+            floating-point output; None without the ANN or such an output.
         ann_accuracy: share of samples that the ANN classifies as labelled.
     """
 
@@ -163,7 +166,9 @@ class _Meter:
         self._names = _add_firing_rates(probe)
         self._stream = Stream(probe, ["CPUExecutionProvider"], _session_options())
         self._record = self._stream.record
-        self._output = next(v.name for v in snn.graph.output)
+        self._outputs = [v.name for v in snn.graph.output if v.name in self._record.outputs]
+        self._measured: str | None = None  # the output whose error is measured
+        self._classified: str | None = None  # the output that tells the classes
         self._timesteps = timesteps
         if timesteps is None and not self._record.sequences:
             self._timesteps = ScheduleRecord.of(snn).timesteps
@@ -175,27 +180,43 @@ class _Meter:
         self._ann_correct = 0
         self._squares: Array | float = 0.0
         self._reference_squares = 0.0
-        self._has_labels = self._has_classes = True
+        self._has_labels = True
 
     def add(self, batch: Batch) -> None:
         self._samples += len(batch)
         outputs = self._run(batch)
-        classes = _classes(outputs)
-        if classes is None:
-            self._has_classes = False
-        if batch.labels is None:
+        labels = _numbers(batch.labels)
+        if labels is None:
             self._has_labels = False
             if self._ann is None:
                 raise OptionError(
-                    "there is nothing to compare with: the data has no labels; "
+                    "there is nothing to compare with: the data has no labels that are numbers; "
                     "add them (y), or give the original model as the reference"
                 )
-        elif classes is not None:
-            self._correct = self._correct + (classes == batch.labels).sum(axis=1)
-        if self._ann is not None:
-            self._compare(batch, outputs, classes)
+        classes = None if self._classified is None else _classes(outputs[self._classified])
+        if labels is not None and classes is not None:
+            self._correct = self._correct + (classes == labels).sum(axis=1)
+        if self._ann is not None and outputs:
+            self._compare(self._run_ann(batch, outputs), outputs, labels)
 
-    def _compare(self, batch: Batch, outputs: Array, classes: Array | None) -> None:
+    def _compare(
+        self, expected: Mapping[str, Array], outputs: Mapping[str, Array], labels: Array | None
+    ) -> None:
+        if self._classified is not None:
+            classes = _classes(outputs[self._classified])
+            theirs = _classes(expected[self._classified][None])
+            if classes is not None and theirs is not None:
+                self._same = self._same + (classes == theirs).sum(axis=1)
+                if labels is not None:
+                    self._ann_correct += int((theirs[0] == labels).sum())
+        if self._measured is not None:
+            exact = expected[self._measured].astype(np.float64)
+            difference = (outputs[self._measured] - exact).reshape(len(outputs[self._measured]), -1)
+            self._squares = self._squares + np.einsum("ti,ti->t", difference, difference)
+            self._reference_squares += float((exact**2).sum())
+
+    def _run_ann(self, batch: Batch, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The same outputs of the ANN, [N, …]."""
         assert self._ann is not None
         feeds = {
             name: values.mean(axis=1, dtype=values.dtype)
@@ -204,33 +225,28 @@ class _Meter:
             for name, values in batch.feeds.items()
         }
         try:
-            expected = self._ann.run([self._output], feeds)[0]
+            results = self._ann.run(list(outputs), feeds)
         except Exception as error:  # onnxruntime's exceptions have no common base
             raise DataError(
                 f"the reference cannot be run on the data ({' '.join(str(error).split())}); "
                 "give the model that the spiking network was converted from"
             ) from error
-        if expected.shape != outputs.shape[1:]:
-            raise DataError(
-                f"the reference's output has the shape {list(expected.shape)}, the spiking "
-                f"network's {list(outputs.shape[1:])}; give the model it was converted from"
-            )
-        theirs = _classes(expected[None])
-        if classes is not None and theirs is not None:
-            self._same = self._same + (classes == theirs).sum(axis=1)
-            if batch.labels is not None:
-                self._ann_correct += int((theirs[0] == batch.labels).sum())
-        exact = expected.astype(np.float64)
-        difference = (outputs - exact).reshape(len(outputs), -1)
-        self._squares = self._squares + np.einsum("ti,ti->t", difference, difference)
-        self._reference_squares += float((exact**2).sum())
+        expected = dict(zip(outputs, results, strict=True))
+        for name, values in expected.items():
+            if values.shape != outputs[name].shape[1:]:
+                raise DataError(
+                    f"the reference's output '{name}' has the shape {list(values.shape)}, the "
+                    f"spiking network's {list(outputs[name].shape[1:])}; give the model it was "
+                    "converted from"
+                )
+        return expected
 
-    def _run(self, batch: Batch) -> Array:
-        """The first output after each step, [T, N, …]."""
+    def _run(self, batch: Batch) -> dict[str, Array]:
+        """The outputs to be compared after each step, [T, N, …]."""
         sequences = self._record.sequences
         timesteps = self._length(batch.feeds)
         self._stream.reset()
-        parts = []
+        parts: list[dict[str, Array]] = []
         for start in range(0, timesteps, _STEPS):
             steps = min(_STEPS, timesteps - start)
             feeds = {
@@ -240,11 +256,17 @@ class _Meter:
                 for name, values in batch.feeds.items()
             }
             results = self._stream.run(feeds, None if sequences else steps)
-            parts.append(results[self._output])
+            parts.append({name: results[name] for name in self._compared(results)})
             rates = np.array([float(results[name]) for name in self._names])
             self._rates += rates * len(batch) * steps / timesteps
-        outputs: Array = np.concatenate(parts)
-        return outputs
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _compared(self, results: Mapping[str, Array]) -> set[str]:
+        """Names of the outputs to be compared, one or two; the same in every run."""
+        outputs = [(name, results[name]) for name in self._outputs]
+        self._measured = next((n for n, values in outputs if values.dtype.kind == "f"), None)
+        self._classified = next((n for n, v in outputs if _classes(v) is not None), None)
+        return {name for name in (self._measured, self._classified) if name is not None}
 
     def _length(self, feeds: Mapping[str, Array]) -> int:
         lengths = {feeds[name].shape[1] for name in self._record.sequences}
@@ -260,13 +282,13 @@ class _Meter:
         assert self._timesteps is not None, "a data set yields at least one batch"
 
         def shares(counts: Array | int) -> list[float] | None:
-            if not self._has_classes or isinstance(counts, int):
+            if isinstance(counts, int):
                 return None
             return [float(share) for share in counts / self._samples]
 
         error = None
-        if self._ann is not None:
-            ratio = np.asarray(self._squares) / (self._reference_squares or 1.0)
+        if not isinstance(self._squares, float):
+            ratio = self._squares / (self._reference_squares or 1.0)
             error = [float(value) for value in np.sqrt(ratio)]
         accuracy = shares(self._correct) if self._has_labels else None
         agreement = shares(self._same)
@@ -284,20 +306,23 @@ class _Meter:
         )
 
 
+def _numbers(labels: Array | None) -> Array | None:
+    """Labels that can be compared with classes; names and others cannot."""
+    return labels if labels is not None and labels.dtype.kind in "biuf" else None
+
+
 def _classes(outputs: Array) -> Array | None:
-    """The class of each sample, from scores [T, N, classes] or classes [T, N]."""
+    """The class of each sample, from scores [T, N, classes] or integer labels [T, N]."""
     if outputs.ndim == 2 and outputs.dtype.kind in "iu":
         return outputs
-    if outputs.ndim == 3 and outputs.shape[2] > 1:
+    if outputs.ndim == 3 and outputs.shape[2] > 1 and outputs.dtype.kind == "f":
         classes: Array = outputs.argmax(axis=2)
         return classes
     return None
 
 
 def _ann_session(ann: onnx.ModelProto) -> Any:
-    return onnxruntime().InferenceSession(
-        ann.SerializeToString(), _session_options(), providers=["CPUExecutionProvider"]
-    )
+    return open_session(ann, _session_options(), ["CPUExecutionProvider"])
 
 
 def _session_options() -> Any:

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from onnx_snn.check_model import check_model
 from onnx_snn.errors import ModelError, OutputError
+from onnx_snn.external_data import LARGEST_MESSAGE, Detached, detach, save_with_external_data
 
 ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
 
@@ -48,6 +49,11 @@ def _read_file(path: Path) -> onnx.ModelProto:
     if os.path.isdir(path):
         raise ModelError(f"{path}: is a folder; give the path of an .onnx file in it")
     try:
+        if path.stat().st_size > LARGEST_MESSAGE:
+            raise ModelError(
+                f"{path}: is larger than the 2 GiB that protobuf reads; export the model with its "
+                "weights in a file of their own (external data)"
+            )
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
@@ -85,8 +91,17 @@ def _first_line(error: Exception) -> str:
 
 
 def model_hash(model: onnx.ModelProto) -> str:
-    """SHA-256 of a model's deterministic serialisation, as hexadecimal text."""
-    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    """SHA-256 of a model of any size, as hexadecimal text; not that of its file.
+
+    It is taken of the deterministic serialisation without the bytes of larger tensors, and then of
+    these bytes, in the order of the model. So it is the same wherever a file keeps its weights.
+    Earlier versions serialised the whole, and so recorded other hashes.
+    """
+    detached = detach(model)
+    digest = hashlib.sha256(detached.outline.SerializeToString(deterministic=True))
+    for _, content in detached.chunks():
+        digest.update(content)
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -141,8 +156,34 @@ class _NotWrittenError(Exception):
 def write_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
     """Write a model to ``path``: the same model gives the same bytes, whole or not at all.
 
+    The weights of a model that is too large for one file, more than 2 GiB, are written beside it,
+    to ``path`` with ``.data`` behind it.
+
     Raises:
         OutputError: ``path`` cannot be written.
     """
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
+    detached = detach(model)
+    if detached.fits_message:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(model.SerializeToString(deterministic=True))
+        return
+    _write_pair(detached, Path(path), Path(path).with_name(f"{Path(path).name}.data"))
+
+
+def _write_pair(detached: Detached, path: Path, data: Path) -> None:
+    """Write a model and its data, both or none; an older pair stays until both are complete."""
+    old = data.with_name(f".{data.name}.old")
+    existed, is_aside = data.exists(), False
+    try:
+        with atomic_path(path) as new, atomic_path(data) as new_data:
+            save_with_external_data(detached, new, new_data, data.name)
+            if existed:
+                data.replace(old)
+                is_aside = True
+    except BaseException:
+        if is_aside:
+            old.replace(data)
+        elif not existed:
+            data.unlink(missing_ok=True)
+        raise
+    old.unlink(missing_ok=True)

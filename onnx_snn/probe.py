@@ -15,6 +15,7 @@ from onnx import helper
 from onnx_snn.blocked_layout import read_blocks
 from onnx_snn.errors import ModelError, RuntimeUnavailableError
 from onnx_snn.onnxruntime_api import onnxruntime
+from onnx_snn.open_session import open_session
 from onnx_snn.ops import DOMAIN, LARGE_VALUES, VERSION
 from onnx_snn.ops.reference import large_values
 from onnx_snn.session import get_library_path
@@ -170,9 +171,7 @@ def _options() -> Any:
 
 
 def _session(model: onnx.ModelProto, options: Any) -> Any:
-    return onnxruntime().InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return open_session(model, options, ["CPUExecutionProvider"])
 
 
 @contextmanager

@@ -40,10 +40,10 @@ class ConversionReport:
         calibration_samples: samples the thresholds come from.
         validation_samples: samples that ``firing_rate`` and the figures below come from.
         held_out: whether these took no part in calibration.
-        agreement: share of validation samples on which the class (the greatest entry of the
-            first output) is the ANN's, in [0, 1]; None where the output has no classes.
-        output_error: root mean square of the difference of first outputs, divided by that of
-            the ANN's output.
+        agreement: share of validation samples on which the class (of the first output with
+            scores or integer labels) is the ANN's, in [0, 1]; None where there is none.
+        output_error: root mean square of the difference of the first floating-point outputs,
+            divided by that of the ANN's output; None where there is none.
         timesteps: T, at which all this was measured.
     """
 

@@ -90,9 +90,10 @@ def unschedule(model: onnx.ModelProto, record: ScheduleRecord) -> SpikingGraph:
 def _without_default(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    kept = [tensor for tensor in copy.graph.initializer if tensor.name != name]
-    del copy.graph.initializer[:]
-    copy.graph.initializer.extend(kept)
+    for index, tensor in enumerate(copy.graph.initializer):
+        if tensor.name == name:
+            del copy.graph.initializer[index]  # in place: weights may be large
+            break
     return copy
 
 

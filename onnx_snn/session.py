@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
+
 import onnx_snn
 from onnx_snn.errors import ModelError, RuntimeUnavailableError
 from onnx_snn.model_io import ModelSource, read_model
 from onnx_snn.onnxruntime_api import onnxruntime
+from onnx_snn.open_session import open_session
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -74,9 +77,9 @@ def create_session(
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         available = api.get_available_providers()
         providers = [name for name in wanted if name in available]
-    content = _content(model)
+    source = _source(model)
     try:
-        return api.InferenceSession(content, options, providers=list(providers))
+        return open_session(source, options, providers)
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise ModelError(f"onnxruntime cannot load the model: {_one_line(error)}") from error
 
@@ -105,9 +108,9 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _content(model: ModelSource) -> bytes | str:
+def _source(model: ModelSource) -> onnx.ModelProto | bytes | str:
     if isinstance(model, bytes):
         return model
     if isinstance(model, str | Path) and Path(model).is_file():
         return str(model)
-    return bytes(read_model(model).SerializeToString())
+    return read_model(model)

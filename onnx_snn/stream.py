@@ -143,12 +143,9 @@ class Stream:
         state = {}
         for entry in self.record.states:
             value = self._inputs[entry.input]
-            shape = [samples if axis == 0 else size for axis, size in enumerate(value.shape)]
-            if not all(isinstance(size, int) for size in shape):
-                raise DataError(
-                    f"the state '{entry.input}' has no fixed shape ({value.shape}); convert a "
-                    "model with inputs of a fixed size, or use the schedule layer or loop"
-                )
+            # A size that is not fixed follows that of the input: the graph broadcasts 1 to it.
+            sizes = [size if isinstance(size, int) else 1 for size in value.shape]
+            shape = [samples, *sizes[1:]] if sizes else []
             state[entry.input] = np.full(shape, entry.init, _DTYPES[value.type])
         return state
 

@@ -272,3 +272,9 @@ class TestGraded:
         net = Net({"x": ["N", 4]})
         y = net.op("Softmax", net.gemm(net.relu(net.op("Sigmoid", "x")), W(4, 3)))
         assert not analyse(load_graph(net.model(y))).graded
+
+
+def test_what_is_computed_once_for_all_samples_may_stand_before_the_neurons():
+    net = Net({"x": ["N", 3]})
+    y = net.op("Sub", "x", net.op("ReduceMin", "x", net.constant([0], np.int64)))
+    assert not analyse(load_graph(net.model(net.relu(y)))).refused

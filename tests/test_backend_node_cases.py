@@ -21,19 +21,28 @@ from onnx.backend.test.case import node as node_cases
 from algebra import assert_close
 from laws import powers_of_two
 from nets import Array, session
+from onnx_snn import convert, create_session
 from onnx_snn.analyse import analyse
-from onnx_snn.errors import UnsupportedModelError
+from onnx_snn.errors import DataError, UnsupportedModelError
 from onnx_snn.load import load_graph
-from onnx_snn.operators import OPERATORS, Domain, Kind
+from onnx_snn.operators import EXTREMA, OPERATORS, Domain, Kind
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.normalise import normalise
+
+pytestmark = pytest.mark.heavy
 
 LINEAR = {
     name
     for name, operator in OPERATORS.items()
     if operator.kind in (Kind.LINEAR, Kind.POOLING) and operator.domain is Domain.STEP
 }
-JOINS = {"Add", "Concat", "Mean", "Sub", "Sum"}
+MAXIMA = {
+    name
+    for table in (OPERATORS, EXTREMA)
+    for name, operator in table.items()
+    if operator.domain is Domain.SUM
+}
+JOINS = {"Add", "Concat", "Max", "Mean", "Min", "Sub", "Sum"}
 """Operators all of whose inputs are activations; of the others only the first is."""
 
 REFUSED_ALL_THE_SAME = {
@@ -45,6 +54,8 @@ REFUSED_ALL_THE_SAME = {
     "test_matmul_4d_1d": "the weights are a vector",
 }
 """Cases that keep samples apart and yet have no form in which λ could be absorbed or carried."""
+FIXED_BATCH = {"test_resize_tf_crop_and_resize_extrapolation_value": "'Linear' mode only supports"}
+"""A case that onnxruntime cannot run where the batch may have any size."""
 FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16}
 
 
@@ -53,20 +64,25 @@ def _cases() -> Iterator[tuple[str, onnx.ModelProto, list[Array]]]:
     with warnings.catch_warnings():  # about the overflows that some of the cases are about
         warnings.simplefilter("ignore")
         for module in pkgutil.iter_modules(node_cases.__path__):
-            if module.name.replace("_", "") in {name.lower() for name in LINEAR}:
+            if module.name.replace("_", "") in {name.lower() for name in LINEAR | MAXIMA}:
                 importlib.import_module(f"{node_cases.__name__}.{module.name}")
     for case in node_cases._NodeTestCases:  # those of the modules above: all take 15 s
         (node, *more), graph = case.model.graph.node, case.model.graph
         types = {value.type.tensor_type.elem_type for value in (graph.input[0], *graph.output)}
-        if node.op_type in LINEAR and not more and types <= FLOATS:
+        if node.op_type in LINEAR | MAXIMA and not more and types <= FLOATS:
             yield case.name, case.model, [_array(x) for x in case.data_sets[0][0]]
+
+
+def _operator(case: tuple[onnx.ModelProto, list[Array]]) -> str:
+    return case[0].graph.node[0].op_type
 
 
 def _array(values: Array | onnx.TensorProto) -> Array:
     return numpy_helper.to_array(values) if isinstance(values, onnx.TensorProto) else values
 
 
-CASES = {name: (model, inputs) for name, model, inputs in _cases()}
+ALL_CASES = {name: (model, inputs) for name, model, inputs in _cases()}
+CASES = {name: case for name, case in ALL_CASES.items() if _operator(case) in LINEAR}
 
 
 def _behind_relu(model: onnx.ModelProto, inputs: list[Array]) -> tuple[onnx.ModelProto, list[str]]:
@@ -161,7 +177,40 @@ def test_case(name):
             assert_close(actual, wanted, 1e-5)
 
 
+@pytest.mark.parametrize("name", ALL_CASES)
+def test_converted(name):
+    """Rates in sixteenths are exact after 16 steps, and so is what is computed from them."""
+    model, data = _behind_relu(*ALL_CASES[name])
+    examples = dict(zip(data, ALL_CASES[name][1], strict=False))
+    random = np.random.default_rng(1)
+    feeds = {}
+    for input_name, example in examples.items():
+        values = random.integers(-8, 17, example.shape) / 16
+        feeds[input_name] = np.where(random.random(example.shape) < 0.1, 1, values)
+        feeds[input_name].flat[:1] = 1  # the maximum, and so the threshold
+        feeds[input_name] = feeds[input_name].astype(example.dtype)
+    if len({x.shape[:1] for x in feeds.values()}) > 1 or any(x.size == 0 for x in feeds.values()):
+        pytest.skip("no batch that its inputs share")
+    try:
+        (expected,) = session(model).run(None, feeds)
+    except Exception as error:  # onnxruntime's own types
+        pytest.skip(f"onnxruntime cannot run it: {error}")
+    if name in FIXED_BATCH:
+        with pytest.raises(DataError, match=FIXED_BATCH[name]):
+            convert(model, feeds, mode="max", timesteps=16, holdout=0)
+        return
+    try:
+        snn = convert(model, feeds, mode="max", timesteps=16, holdout=0).model
+    except UnsupportedModelError:
+        pytest.skip("refused")
+    (actual,) = create_session(snn).run(None, feeds)
+    assert actual.dtype == expected.dtype
+    np.testing.assert_allclose(
+        actual, expected, rtol=1e-5, atol=1e-5 * (1 + abs(expected).max(initial=0))
+    )
+
+
 def test_every_operator_has_cases():
-    found = {model.graph.node[0].op_type for model, _ in CASES.values()}
+    found = {_operator(case) for case in ALL_CASES.values()}
     # Old releases of onnx have another name for the module of this one.
-    assert found | {"BatchNormalization"} == LINEAR | {"BatchNormalization"}
+    assert found | {"BatchNormalization"} == LINEAR | MAXIMA | {"BatchNormalization"}

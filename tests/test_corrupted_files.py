@@ -10,6 +10,8 @@ import pytest
 
 from corrupted_files import BYTES, STRUCTURE, networks, write_corrupted_files
 
+pytestmark = pytest.mark.heavy
+
 pytest.importorskip("resource", reason="limits of memory are POSIX's")
 
 FILES = 500

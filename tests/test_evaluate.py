@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
+import exporters
 import onnx_snn
 from nets import Dyadic, Gaussian, Net, mlp, run
 from onnx_snn.errors import DataError, ModelError, OptionError
@@ -110,6 +112,78 @@ def test_outputs_that_are_no_classes_have_an_error_only():
     result = onnx_snn.evaluate(make(model, x).model, x, reference=model)
     assert result.agreement is None
     assert result.output_error[-1] < result.output_error[3]
+
+
+@pytest.mark.parametrize("name", ["sklearn_classifier", "sklearn_classifier_zipmap"])
+def test_labels_beside_scores(name):
+    # The error is that of the probabilities, the classes are those of the labels before them.
+    fixture = exporters.load(name)
+    expected, probabilities = fixture.outputs.values()
+    (x,) = fixture.inputs.values()
+    conversion = make(fixture.model, x, mode="max")
+    snn = onnx_snn.create_session(onnx_snn.reschedule(conversion.model, readout="running"))
+    labels, scores = snn.run(None, {snn.get_inputs()[0].name: x})
+    result = onnx_snn.evaluate(conversion.model, (x, expected), reference=fixture.model)
+    error = np.sqrt(((scores - probabilities) ** 2).mean(axis=(1, 2)) / (probabilities**2).mean())
+    assert error[-1] > 1e-3
+    np.testing.assert_allclose(result.output_error, error, rtol=1e-4)
+    np.testing.assert_allclose(result.agreement, (labels == expected).mean(axis=1))
+    assert result.accuracy == result.agreement
+    assert result.ann_accuracy == 1
+    assert conversion.report.output_error == pytest.approx(error[-1], rel=1e-4)
+    assert conversion.report.agreement == result.agreement[-1]
+
+
+def _named_classes(with_scores):
+    """A classifier that gives the names of classes, as scikit-learn exports them."""
+    weights = Gaussian(4)
+    net = Net({"x": ["N", 7]})
+    y = net.gemm(net.relu(net.gemm("x", weights(7, 9), weights(9))), weights(9, 4), weights(4))
+    best = net.op("ArgMax", y, axis=1, keepdims=0)
+    model = net.model({"best": best, "scores": y} if with_scores else {"best": best}, check=False)
+    names = helper.make_tensor("names", TensorProto.STRING, [4], [b"a", b"b", b"c", b"d"])
+    model.graph.initializer.append(names)
+    inputs = ["names", "best"]
+    model.graph.node.append(
+        helper.make_node("ArrayFeatureExtractor", inputs, ["row"], domain="ai.onnx.ml")
+    )
+    model.graph.initializer.append(helper.make_tensor("flat", TensorProto.INT64, [1], [-1]))
+    model.graph.node.append(helper.make_node("Reshape", ["row", "flat"], ["name"]))
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    del model.graph.output[0]
+    model.graph.output.insert(0, helper.make_tensor_value_info("name", TensorProto.STRING, None))
+    return model
+
+
+@pytest.mark.parametrize("with_scores", [True, False])
+def test_names_of_classes_are_not_compared(with_scores):
+    model = _named_classes(with_scores)
+    x = np.random.default_rng(0).normal(0, 1, (40, 7)).astype(np.float32)
+    names = run(model, {"x": x})[0]
+    conversion = make(model, x)
+    result = onnx_snn.evaluate(conversion.model, x, reference=model)
+    if with_scores:
+        assert result.agreement[-1] > 0.8
+        assert 0 < result.output_error[-1] < result.output_error[3]
+    else:
+        assert result.agreement is None
+        assert result.output_error is None
+    assert conversion.report.agreement == (result.agreement and result.agreement[-1])
+    labelled = onnx_snn.evaluate(conversion.model, [(x, names.astype(str))], reference=model)
+    assert labelled.accuracy is None
+    with pytest.raises(OptionError, match="labels that are numbers"):
+        onnx_snn.evaluate(conversion.model, [(x, names.astype(str))])
+
+
+@pytest.mark.parametrize("schedule", ["layer", "step"])
+def test_states_and_outputs_that_do_not_vary_are_not_compared(schedule):
+    weights = Gaussian(4)
+    net = Net({"x": ["N", 7]})
+    y = net.gemm(net.relu(net.gemm("x", weights(7, 9), weights(9))), weights(9, 4), weights(4))
+    model = net.model({"static": net.op("Floor", "x"), "y": y})
+    x = np.random.default_rng(0).normal(0, 1, (40, 7)).astype(np.float32)
+    result = onnx_snn.evaluate(make(model, x, schedule=schedule).model, x, reference=model)
+    assert 0 < result.output_error[-1] < result.output_error[3]
 
 
 def test_nothing_to_compare_with(snn, data):

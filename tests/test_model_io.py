@@ -1,5 +1,6 @@
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from nets import Dyadic, Gaussian, Net, cnn
 from onnx_snn.errors import ModelError, OutputError
 from onnx_snn.model_io import atomic_path, check_writable, model_hash, read_model, write_model
+from wide_net import LIMIT, wide_net
 
 WHOLE = cnn(Gaussian()).SerializeToString()
 
@@ -280,3 +282,97 @@ class TestWrite:
         assert model_hash(model) == model_hash(onnx.ModelProto.FromString(WHOLE))
         assert model_hash(model) != model_hash(cnn(Gaussian(1)))
         assert len(bytes.fromhex(model_hash(model))) == 32
+
+    def test_the_hash_does_not_depend_on_where_weights_are_kept(self, tmp_path):
+        model = wide_net()
+        onnx.save(
+            wide_net(),
+            tmp_path / "model.onnx",
+            save_as_external_data=True,
+            size_threshold=0,
+        )
+        assert model_hash(read_model(tmp_path / "model.onnx")) == model_hash(model)
+
+    @pytest.mark.parametrize("part", ["weight", "name", "attribute"])
+    def test_the_hash_tells_every_change(self, part):
+        model = wide_net()
+        tensor = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+        if part == "weight":
+            tensor.raw_data = tensor.raw_data[:-1] + bytes([tensor.raw_data[-1] ^ 1])
+        elif part == "name":
+            model.graph.name += "_"
+        else:
+            next(n for n in model.graph.node if n.op_type == "Gemm").attribute.add(name="new")
+        assert model_hash(model) != model_hash(wide_net())
+
+
+class TestWriteLarge:
+    """What protobuf cannot serialise; its limit is lowered to a few kilobytes."""
+
+    @pytest.fixture(autouse=True)
+    def _limit(self, monkeypatch):
+        monkeypatch.setattr("onnx_snn.external_data.LARGEST_MESSAGE", LIMIT)
+
+    def test_reads_back(self, tmp_path):
+        model = wide_net()
+        write_model(model, tmp_path / "model.onnx")
+        assert (tmp_path / "model.onnx").stat().st_size < LIMIT < wide_net().ByteSize()
+        assert model_hash(read_model(tmp_path / "model.onnx")) == model_hash(model)
+        assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx.data"}
+
+    def test_same_model_same_bytes(self, tmp_path):
+        for folder in ("a", "b"):
+            (tmp_path / folder).mkdir()
+            write_model(wide_net(), tmp_path / folder / "model.onnx")
+        for name in ("model.onnx", "model.onnx.data"):
+            assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+    def test_the_pair_may_be_moved_together(self, tmp_path):
+        (tmp_path / "a").mkdir()
+        write_model(wide_net(), tmp_path / "a" / "model.onnx")
+        (tmp_path / "a").rename(tmp_path / "b")
+        read_model(tmp_path / "b" / "model.onnx")
+
+    def test_an_older_pair_is_replaced(self, tmp_path):
+        for seed in range(2):
+            write_model(wide_net(seed), tmp_path / "model.onnx")
+        assert model_hash(read_model(tmp_path / "model.onnx")) == model_hash(wide_net(1))
+        assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx.data"}
+
+    @pytest.mark.parametrize("older", [True, False])
+    @pytest.mark.parametrize("failing", ["the data", "renaming the data", "renaming the model"])
+    def test_a_failure_leaves_what_was_there(self, tmp_path, monkeypatch, older, failing):
+        if older:
+            write_model(wide_net(0), tmp_path / "model.onnx")
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        rename, write = Path.replace, Path.write_bytes
+
+        def replace(self, target):
+            name = {"renaming the data": "model.onnx.data", "renaming the model": "model.onnx"}
+            if Path(target).name == name.get(failing) and ".old" not in self.name:
+                raise OSError(13, "Permission denied")
+            return rename(self, target)
+
+        def write_bytes(self, content):
+            if failing == "the data":
+                raise OSError(28, "No space left on device")
+            return write(self, content)
+
+        monkeypatch.setattr(Path, "replace", replace)
+        monkeypatch.setattr(Path, "write_bytes", write_bytes)
+        with pytest.raises(OutputError, match="cannot be written"):
+            write_model(wide_net(1), tmp_path / "model.onnx")
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    def test_a_folder_in_the_place_of_the_data(self, tmp_path):
+        (tmp_path / "model.onnx.data").mkdir()
+        with pytest.raises(OutputError, match=r"model\.onnx\.data: is a folder"):
+            write_model(wide_net(), tmp_path / "model.onnx")
+        assert [path.name for path in tmp_path.iterdir()] == ["model.onnx.data"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files with holes")
+def test_a_file_that_protobuf_cannot_read(tmp_path):
+    (tmp_path / "model.onnx").touch()
+    os.truncate(tmp_path / "model.onnx", 2**31)
+    _assert_refused(tmp_path / "model.onnx", "larger than the 2 GiB", "external data")

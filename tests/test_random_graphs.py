@@ -1,10 +1,13 @@
 """The invariants of every room, on networks of any shape."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 import onnx_snn
 from nets import run
@@ -12,27 +15,27 @@ from onnx_snn.analyse import analyse
 from onnx_snn.calibrate import spiking_nodes
 from onnx_snn.load import load_graph
 from onnx_snn.operators import Kind
+from onnx_snn.ops import DOMAIN, IF_NEURON
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.normalise import normalise
 from onnx_snn.passes.rewrite_activations import rewrite_activations
+from onnx_snn.reschedule import unschedule
 from onnx_snn.scale import Scale
+from onnx_snn.schedule import ScheduleRecord
 from onnx_snn.thresholds import Threshold
-from random_graphs import INPUT, networks
+from random_graphs import networks, samples
 
 many = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 few = settings(many, max_examples=25)
+fewer = settings(many, max_examples=15)
 T = {steps: {"T": np.array(steps, np.int64)} for steps in (5, 64, 1024)}
-
-
-def _images(count: int) -> np.ndarray:
-    return np.random.default_rng(count).normal(0, 1, (count, *INPUT)).astype(np.float32)
 
 
 def _assert_same_function(graph: gs.Graph, model: onnx.ModelProto) -> None:
     for count in (1, 3):
-        feeds = {"x": _images(count)}
+        feeds = samples(model, count)
         for actual, expected in zip(
             run(gs.export_onnx(graph), feeds), run(model, feeds), strict=True
         ):
@@ -78,13 +81,13 @@ def test_every_node_has_a_verdict_and_none_is_refused(model):
 @given(networks(), st.sampled_from(["layer", "channel"]))
 @few
 def test_all_schedules_and_bodies_agree(model, granularity):
-    x = _images(4)
+    x = samples(model, 4)
     snn = onnx_snn.convert(model, x, timesteps=5, granularity=granularity, holdout=0).model
-    expected = onnx_snn.create_session(snn).run(None, {"x": x})
+    expected = onnx_snn.create_session(snn).run(None, x)
     names = [value.name for value in snn.graph.output]
-    portable = onnx_snn.create_session(snn, use_native=False).run(None, {"x": x})
+    portable = onnx_snn.create_session(snn, use_native=False).run(None, x)
     looped = onnx_snn.reschedule(snn, schedule="loop", block=2)
-    in_blocks = onnx_snn.create_session(looped).run(None, {"x": x})
+    in_blocks = onnx_snn.create_session(looped).run(None, x)
     stream = onnx_snn.Stream(onnx_snn.reschedule(looped, schedule="step"))
     for _ in range(5):
         streamed = stream.run(x, timesteps=1)
@@ -99,15 +102,137 @@ def test_all_schedules_and_bodies_agree(model, granularity):
 @given(networks(graded=True), st.sampled_from(["layer", "channel"]))
 @few
 def test_the_error_falls_with_the_number_of_steps(model, granularity):
-    x = _images(8)
-    expected = run(model, {"x": x})
+    x = samples(model, 8)
+    expected = run(model, x)
     snn = onnx_snn.convert(model, x, mode="max", granularity=granularity, holdout=0).model
     session = onnx_snn.create_session(snn)
     errors = []
     for steps in (64, 1024):
-        outputs = session.run(None, {"x": x, **T[steps]})
+        outputs = session.run(None, {**x, **T[steps]})
         pairs = zip(outputs, expected, strict=True)
         errors.append(
             sum(float(np.abs(a - e).mean() / (np.abs(e).mean() + 1e-3)) for a, e in pairs)
         )
     assert errors[1] < 0.02 or errors[1] < errors[0] / 4
+
+
+STEPS = 8
+
+
+@given(networks(dyadic=True), st.sampled_from(["layer", "channel"]), st.integers(0, 99))
+@fewer
+def test_where_every_sum_is_exact_all_agree_bit_for_bit(model, granularity, seed):
+    x, snn = _exact(model, granularity, seed)
+    expected = onnx_snn.create_session(snn).run(None, x)
+    looped = onnx_snn.reschedule(snn, schedule="loop", block=3)
+    stepped = onnx_snn.reschedule(looped, schedule="step")
+    back = onnx_snn.reschedule(stepped, schedule="layer", block=1)
+    for other in (snn, looped, back):
+        for use_native in (True, False):
+            actual = onnx_snn.create_session(other, use_native=use_native).run(None, x)
+            _assert_equal(actual, expected)
+    for use_native in (True, False):
+        stream = onnx_snn.Stream(stepped, use_native=use_native)
+        for steps in (1, 5, 2):
+            actual = stream.run(x, timesteps=steps)
+        _assert_equal([actual[value.name] for value in snn.graph.output], expected)
+    assert len(back.graph.node) == len(snn.graph.node)
+
+
+@given(networks(dyadic=True), st.sampled_from(["layer", "channel"]), st.integers(0, 99))
+@few
+def test_neurons_keep_their_charge_and_fire_once_a_step(model, granularity, seed):
+    x, snn = _exact(model, granularity, seed)
+    stepped = onnx_snn.reschedule(snn, schedule="step")
+    neurons = [n for n in stepped.graph.node if n.domain == DOMAIN and n.op_type == IF_NEURON]
+    present = {value.name for value in (*stepped.graph.output, *stepped.graph.input)}
+    wanted = {name for n in neurons for name in (n.input[0], *n.output)}
+    for name in sorted(wanted - present):
+        stepped.graph.output.append(
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        )
+    record = ScheduleRecord.of(stepped)
+    session = onnx_snn.create_session(stepped)
+    sizes = {value.name: value.shape for value in session.get_inputs()}
+    states = {
+        entry.input: np.full(
+            [4, *sizes[entry.input][1:]] if sizes[entry.input] else [],
+            entry.init,
+            np.float32 if sizes[entry.input] else np.int64,
+        )
+        for entry in record.states
+    }
+    names = [value.name for value in stepped.graph.output]
+    after = {**x, **dict(zip(names, session.run(None, {**x, **states}), strict=True))}
+    assert neurons
+    for node in neurons:
+        currents, spikes, membrane = (after[n] for n in (node.input[0], *node.output))
+        assert np.isin(spikes, (0, 1)).all()
+        constant = next(a.i for a in node.attribute if a.name == "constant_input")
+        arrived = _over_time(currents, 1) * STEPS if constant else _over_time(currents, STEPS)
+        charge = states[node.input[2]] + arrived - _over_time(spikes, STEPS)
+        np.testing.assert_array_equal(membrane, charge)
+
+
+@given(networks(graded=True), st.sampled_from(["layer", "channel"]))
+@few
+def test_between_neurons_stands_only_what_analyse_says(model, granularity):
+    x = samples(model, 4)
+    snn = onnx_snn.convert(model, x, timesteps=5, granularity=granularity, holdout=0).model
+    assert {node.domain for node in snn.graph.node} <= {"", DOMAIN}
+    assert {node.op_type for node in snn.graph.node if node.domain} == {IF_NEURON}
+    graded = {verdict.node for verdict in analyse(load_graph(model)).graded}
+    network = unschedule(snn, ScheduleRecord.of(snn))
+    for node in network.temporal_nodes():
+        if not _is_linear(node) and node.op not in MAXIMA and node.domain != DOMAIN:
+            assert node.name in graded
+    synapses = [n for n in network.graph.nodes if n.op == "Mul" and "/synapse" in n.name]
+    for node in synapses:
+        source, weight = node.inputs
+        assert np.any(weight.values != 1)
+        assert not any(producer in synapses for producer in source.inputs)
+        # It stands at an edge: what owns weights takes a λ in, and so never reads one of one λ.
+        if weight.values.size == 1:
+            assert not any(reader.op in WEIGHTED for reader in node.outputs[0].outputs)
+
+
+WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+MAXIMA = {"MaxPool", "GlobalMaxPool", "Max", "Min", "ReduceMax", "ReduceMin"}
+LINEAR = {
+    *("Add", "Sub", "Sum", "Mean", "Neg", "AveragePool", "GlobalAveragePool", "ReduceMean"),
+    *("Concat", "DepthToSpace", "Flatten", "Gather", "Pad", "Reshape", "Resize", "Slice"),
+    *("SpaceToDepth", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+}
+
+
+def _is_linear(node: gs.Node) -> bool:
+    constants = sum(isinstance(tensor, gs.Constant) for tensor in node.inputs)
+    if node.op in ("Mul", "MatMul"):
+        return constants == 1
+    if node.op in WEIGHTED or node.op == "Div":
+        return isinstance(node.inputs[1], gs.Constant)
+    # What computes shapes and repeats what is static has no values of neurons in it.
+    return node.op in LINEAR or not np.issubdtype(node.outputs[0].dtype or float, np.floating)
+
+
+def _exact(model: onnx.ModelProto, granularity: str, seed: int):
+    """Inputs of small multiples of 1/8, and a conversion whose thresholds are powers of two."""
+    x = samples(model, 4, dyadic=True)
+    options = {"mode": "max", "timesteps": STEPS, "granularity": granularity, "holdout": 0}
+    found = onnx_snn.convert(model, x, **options).stats
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for name, entry in found.tensors.items():
+        channels = 2.0 ** random.integers(-1, 2, len(entry.channel_max))
+        most = float(channels.max(initial=0.5))
+        tensors[name] = replace(entry, max=most, channel_max=channels.tolist())
+    return x, onnx_snn.convert(model, stats=replace(found, tensors=tensors), **options).model
+
+
+def _over_time(rows: np.ndarray, steps: int) -> np.ndarray:
+    return rows.reshape(steps, -1, *rows.shape[1:]).sum(axis=0)
+
+
+def _assert_equal(actual: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(one, other)

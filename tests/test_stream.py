@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import onnx_snn
-from nets import Dyadic, cnn, mlp
+from nets import Dyadic, Net, cnn, mlp
 from onnx_snn import Stream
 from onnx_snn.calibrate import ActivationStats
 from onnx_snn.errors import DataError, ModelError, OptionError
@@ -110,3 +110,30 @@ def test_bad_input(snn, feeds, timesteps, error):
 def test_only_converted_models_stream():
     with pytest.raises(ModelError, match="convert it first"):
         Stream(mlp(Dyadic()))
+
+
+@pytest.mark.parametrize("readout", ["mean", "running"])
+@pytest.mark.parametrize("coding", ["constant", "sequence"])
+def test_images_of_any_size(coding, readout):
+    """Every kind of state: membranes, sums so far, means so far and sums of outputs."""
+    weights = Dyadic(1)
+    net = Net({"x": ["N", 2, "H", "W"]})
+    y = net.relu(net.conv("x", weights(3, 2, 3, 3), weights(3)))
+    y = net.op("MaxPool", y, kernel_shape=[2, 2])
+    y = net.op("Mul", y, net.op("Sigmoid", y))
+    model = net.model(net.relu(net.conv(y, weights(2, 3, 1, 1), weights(2))))
+    options = {"mode": "max", "timesteps": T, "input_coding": coding, "readout": readout}
+    snn = onnx_snn.convert(model, dyadic(4, 2, 8, 8), **options)
+    assert snn.report.output_error is not None  # checked on samples set aside
+    stream = Stream(snn.model)
+    for size in ((8, 8), (5, 9)):
+        x = dyadic(*([T] if coding == "sequence" else []), 2, 2, *size)
+        (expected,) = onnx_snn.create_session(snn.model).run(None, {"x": x})
+        stream.reset()
+        parts = []
+        for start, end in ((0, 1), (1, 7), (7, T)):
+            shown = (x[start:end], None) if coding == "sequence" else (x, end - start)
+            parts.append(stream.run(*shown)["y"])
+        actual = np.concatenate(parts) if readout == "running" else parts[-1]
+        # The sigmoid of means is a sum in another order.
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)

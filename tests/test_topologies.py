@@ -10,6 +10,8 @@ from onnx import helper
 from nets import run, session
 from topologies import FULLY_CONVOLUTIONAL, TOPOLOGIES, images, topology
 
+pytestmark = pytest.mark.heavy
+
 # Not activations: constants in another shape.
 CONSTANT_OPS = ("Unsqueeze", "Reshape")
 

@@ -19,6 +19,8 @@ from onnx_snn.passes.rewrite_activations import rewrite_activations
 from onnx_snn.thresholds import Granularity, Mode, thresholds
 from topologies import TOPOLOGIES, images, topology, without_softmax
 
+pytestmark = pytest.mark.heavy
+
 # tools/check_topologies.py converts all of them; that takes too long here.
 SMALL = ("inception_v1", "resnet50", "shufflenet", "squeezenet")
 

@@ -217,10 +217,11 @@ def _show(title: str, mode: str, report: ConversionReport) -> None:
         out.print("not checked: that would take longer than calibrating; see onnx-snn evaluate")
         return
     where = "held-out" if report.held_out else "calibration"
-    agreement = ""
+    found = []
     if report.agreement is not None:
-        agreement = f"agreement with the ANN {percent(report.agreement)}, "
-    out.print(
-        f"on {report.validation_samples} {where} samples: {agreement}"
-        f"output error {percent(report.output_error)} (root mean square, relative)"
-    )
+        found.append(f"agreement with the ANN {percent(report.agreement)}")
+    if report.output_error is not None:
+        error = percent(report.output_error)
+        found.append(f"output error {error} (root mean square, relative)")
+    if found:
+        out.print(f"on {report.validation_samples} {where} samples: {', '.join(found)}")

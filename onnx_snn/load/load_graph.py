@@ -21,10 +21,13 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from onnx_snn.errors import ModelError, UnsupportedModelError
 from onnx_snn.graph import data_variables, is_constant, is_standard
 from onnx_snn.load.batch_runs import BATCH, is_random
+from onnx_snn.load.channel_shuffle import gather_shuffled_channels
+from onnx_snn.load.group_normalization import expand_group_normalization
 from onnx_snn.load.ml_operators import replace_ml_operators
 from onnx_snn.load.opset import MIN_OPSET, raise_opset
 from onnx_snn.load.settle_shapes import settle_shapes
 from onnx_snn.load.tidy import tidy
+from onnx_snn.load.unread_outputs import drop_unread_outputs
 from onnx_snn.load.weights import attach_weights, constants_to_initializers, detach_weights
 from onnx_snn.ops import is_spiking
 
@@ -53,8 +56,11 @@ def load_graph(model: onnx.ModelProto) -> gs.Graph:
             "the model is a spiking network already; convert the original network instead"
         )
     structure = detach_weights(model)
-    clean = raise_opset(_inline_functions(structure.model))
+    clean = _inline_functions(structure.model)
+    drop_unread_outputs(clean)
+    clean = raise_opset(clean)
     replace_ml_operators(clean)
+    expand_group_normalization(clean)
     constants_to_initializers(clean.graph)
     batch = _free_batch(v for v in clean.graph.input if v.name not in structure.weights)
     clean = _infer_shapes(clean)
@@ -66,6 +72,7 @@ def load_graph(model: onnx.ModelProto) -> gs.Graph:
         graph.toposort()
         graph.fold_constants(fold_shapes=False, should_exclude_node=_must_stay)
     tidy(graph)
+    gather_shuffled_channels(graph)
     _name_nodes(graph)
     return graph
 

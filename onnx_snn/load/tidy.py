@@ -10,24 +10,27 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper
 
 from onnx_snn.graph import bypass, constant, int_list, is_constant, is_standard, own_name, rank
+from onnx_snn.load.transposes import join_transposes, sink_transposes
 
 
 def tidy(graph: gs.Graph) -> None:
-    """Remove nodes that change nothing, join Transposes, write Split as Slices.
+    """Remove nodes that change nothing, join and move Transposes, write Split as Slices.
 
     Identity, Dropout, and a Cast, Expand or Tile to what its input is already go. The function
     stays the same. A node between a graph input and a graph output stays, since both keep their
     names.
     """
     for node in list(graph.nodes):
-        if not is_standard(node):
+        if not is_standard(node) or not node.outputs:  # those that became constants have none
             continue
         if _changes_nothing(graph, node):
             bypass(graph, node)
         elif node.op == "Transpose":
-            _join_transposes(graph, node)
+            join_transposes(graph, node)
         elif node.op == "Split":
             _split_to_slices(graph, node)
+        else:
+            sink_transposes(graph, node)
     graph.cleanup().toposort()
 
 
@@ -53,20 +56,6 @@ def _element_type(dtype: object) -> int:
         return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))  # type: ignore[call-overload]
     except (KeyError, TypeError, ValueError):
         return int(TensorProto.UNDEFINED)
-
-
-def _join_transposes(graph: gs.Graph, node: gs.Node) -> None:
-    """``Transpose(Transpose(x, p), q)`` → ``Transpose(x, [p[k] for k in q])``, or just ``x``."""
-    inner = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
-    perm = node.attrs.get("perm")
-    if inner is not None and inner.op == "Transpose" and is_standard(inner):
-        first = inner.attrs.get("perm")
-        if perm and first:
-            perm = [first[k] for k in perm]
-            node.attrs["perm"] = perm
-            node.inputs[0] = inner.inputs[0]
-    if perm and list(perm) == sorted(perm):
-        bypass(graph, node)
 
 
 def _split_to_slices(graph: gs.Graph, node: gs.Node) -> None:

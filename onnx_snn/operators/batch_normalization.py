@@ -21,6 +21,7 @@ class BatchNormalization(Operator):
             return Refusal(
                 "it is in training mode, so that its output depends on the batch",
                 "export the model in evaluation mode (model.eval())",
+                mixes_batch=True,
             )
         if not all(is_constant(tensor) for tensor in node.inputs[1:5]):
             return Refusal(

@@ -42,7 +42,7 @@ class Concat(Operator):
     ) -> Sequence[Scale | None]:
         if self._joins(node, scales):
             return [None] * len(scales)
-        return [self._shared(scales, wish)] * len(scales)
+        return self.wish(node, self._shared(scales, wish))
 
     def output(self, node: gs.Node, scales: Sequence[Scale], wish: Scale | None) -> Scale:
         if self._joins(node, scales):

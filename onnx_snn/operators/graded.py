@@ -111,6 +111,22 @@ def _matrix_product(node: gs.Node) -> Refusal | None:
     return None
 
 
+def _einsum(node: gs.Node) -> Refusal | None:
+    """The first letter of the output, or its ellipsis, is that of every activation alone."""
+    operands, arrow, output = str(node.attrs["equation"]).replace(" ", "").partition("->")
+    batch = "..." if output.startswith("...") else output[:1]
+    if not arrow or not batch:
+        return MIXES_BATCH
+    for tensor, term in zip(node.inputs, operands.split(","), strict=True):
+        if is_constant(tensor):
+            mixes = batch in term and batch != "..."
+        else:
+            mixes = not term.startswith(batch) or term.count(batch) > 1
+        if mixes:
+            return MIXES_BATCH
+    return None
+
+
 _ELEMENTWISE = (
     "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu GlobalLpPool "
     "HardSigmoid HardSwish InstanceNormalization LRN LeakyRelu Log LpPool Mish Reciprocal Round "
@@ -126,6 +142,7 @@ GRADED: Mapping[str, Graded] = MappingProxyType(
         **{op: Graded(_never) for op in _ELEMENTWISE.split()},
         **{op: Graded(_broadcast) for op in _BROADCAST.split()},
         **{op: Graded(_axes_list) for op in _REDUCTIONS.split()},
+        "Einsum": Graded(_einsum),
         "Clip": Graded(_one_activation),
         "Hardmax": Graded(_along_axis(-1)),
         "LayerNormalization": Graded(_along_axis(-1)),

@@ -92,14 +92,14 @@ class Gemm(Weighted):
 
     def refusal(self, node: gs.Node) -> Refusal | None:
         if node.attrs.get("transA", 0):
-            return Refusal(
-                "transA moves the batch axis", "export the layer as a plain Linear or Dense layer"
-            )
+            remedy = "export the layer as a plain Linear or Dense layer"
+            return Refusal("transA moves the batch axis", remedy, mixes_batch=True)
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if bias is not None and is_constant(bias) and bias.values.ndim == 2 and bias.shape[0] != 1:
             return Refusal(
                 "its bias differs from sample to sample of the batch",
                 "export the model with a batch of any size",
+                mixes_batch=True,
             )
         return super().refusal(node)
 

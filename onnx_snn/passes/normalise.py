@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from onnx_snn.analyse import Analysis
@@ -183,48 +184,56 @@ def _check_length(node: gs.Node, tensor: gs.Variable, scale: Scale) -> None:
         raise CannotCarryError(node, activations(node)[0])
 
 
+_Synapse = tuple[str, tuple[int, ...], bytes]
+"""The tensor that a synapse reads, and the shape and values of its weight."""
+
+
 def _apply(
     graph: gs.Graph, plan: _Plan, scales: Mapping[str, Scale], chosen: Mapping[str, Scale]
 ) -> None:
-    synapses: dict[tuple[str, bytes], gs.Variable] = {}
+    synapses: dict[_Synapse, gs.Variable] = {}
     for node in list(graph.nodes):
         inputs = activations(node)
         given = plan.given(node, scales, plan.wishes, chosen)
         for tensor, target in zip(inputs, given, strict=True):
             source = scales[tensor.name]
-            if source != target:
-                scaled = _synapse(graph, node, tensor, source, target, synapses)
+            if source == target:
+                continue
+            factor = _factor(tensor, source, target)
+            if np.any(factor != 1):  # not so for a vector of equal λ, or after rounding
+                scaled = _synapse(graph, node, tensor, factor, synapses)
                 node.inputs = [scaled if t is tensor else t for t in node.inputs]
         if node.outputs[0].name not in chosen:
             plan.operator(node).apply(node, given, scales[node.outputs[0].name])
         elif node.op == "Clip":
             _rescale_cap(graph, node, chosen[node.outputs[0].name])
     for index, tensor in enumerate(list(graph.outputs)):
-        if scales[tensor.name] != ONE:
-            _restore_output(graph, index, scales[tensor.name])
+        scale = scales[tensor.name]
+        if scale != ONE and np.any(_factor(tensor, scale, ONE) != 1):
+            _restore_output(graph, index, scale)
+
+
+def _factor(tensor: gs.Variable, source: Scale, target: Scale) -> npt.NDArray[np.floating]:
+    """λ_source/λ_target for each value of a tensor, of its type."""
+    axes = len(tensor.shape)
+    return np.asarray(source.shaped(axes) / target.shaped(axes), dtype=tensor.dtype)
 
 
 def _synapse(
     graph: gs.Graph,
-    node: gs.Node | None,
+    node: gs.Node,
     tensor: gs.Variable,
-    source: Scale,
-    target: Scale,
-    known: dict[tuple[str, bytes], gs.Variable],
+    factor: npt.NDArray[np.floating],
+    known: dict[_Synapse, gs.Variable],
 ) -> gs.Variable:
-    """tensor·λ_source/λ_target, one Mul for all readers that need the same."""
-    axes = len(tensor.shape)
-    factor = source.shaped(axes) / target.shaped(axes)
-    key = (tensor.name, np.ascontiguousarray(factor).tobytes())
+    """tensor·factor ahead of a node, one Mul for all readers that need the same."""
+    key = (tensor.name, factor.shape, factor.tobytes())
     if key not in known:
         name = f"{tensor.name}/synapse" + (f"_{len(known)}" if known else "")
         known[key] = gs.Variable(name, tensor.dtype, list(tensor.shape))
-        weight = gs.Constant(f"{name}/weight", np.asarray(factor, dtype=tensor.dtype))
+        weight = gs.Constant(f"{name}/weight", factor)
         multiply = gs.Node("Mul", name, inputs=[tensor, weight], outputs=[known[key]])
-        if node is None:
-            graph.nodes.append(multiply)
-        else:
-            insert_before(graph, node, [multiply])
+        insert_before(graph, node, [multiply])
     return known[key]
 
 

@@ -134,10 +134,10 @@ def _step(
 
     after_states: list[gs.Variable] = []
     for node in network.neurons():
-        shape = ["N", *node.outputs[0].shape[1:]]
-        before = gs.Variable(f"{node.name}/v", node.outputs[0].dtype, shape)
-        after = gs.Variable(f"{node.name}/v_next", node.outputs[0].dtype, list(shape))
+        before, after = _state_of(f"{node.name}/v", node.outputs[0])
         state(before, after, float(node.attrs["v_init"]) * float(node.attrs["v_threshold"]))
+        if None in before.shape:
+            before = _expand_membrane(network, node, before)
         node.inputs[2] = before
         node.outputs[1] = after
     head: list[gs.Node] = _fold_sequences(network, sequences)
@@ -151,9 +151,7 @@ def _step(
     def carry(
         name: str, dtype: np.dtype[np.generic], rows: gs.Variable
     ) -> tuple[gs.Variable, gs.Variable]:
-        shape = ["N", *rows.shape[1:]]
-        before = gs.Variable(name, dtype, shape)
-        after = gs.Variable(f"{name}_next", dtype, list(shape))
+        before, after = _state_of(name, rows, dtype)
         state(before, after, 0.0)
         return before, after
 
@@ -176,6 +174,33 @@ def _step(
         _replace(graph, node, nodes)
     graph.outputs.extend(after_states)
     return states
+
+
+def _state_of(
+    name: str, rows: gs.Variable, dtype: np.dtype[np.generic] | None = None
+) -> tuple[gs.Variable, gs.Variable]:
+    """A state [N, …] before and after the steps whose rows are given.
+
+    Where a size is known at run time only, the state may start with 1, and is broadcast.
+    """
+    sizes = rows.shape[1:]
+    start = ["N", *(size if isinstance(size, int) else None for size in sizes)]
+    before = gs.Variable(name, dtype or rows.dtype, start)
+    return before, gs.Variable(f"{name}_next", dtype or rows.dtype, ["N", *sizes])
+
+
+def _expand_membrane(network: SpikingGraph, node: gs.Node, membrane: gs.Variable) -> gs.Variable:
+    """The membrane in the shape of the neurons, where it may be smaller."""
+    nodes: list[gs.Node] = []
+    emit = Emitter(nodes, membrane.name)
+    currents = node.inputs[0]
+    shape = emit.shape(currents)
+    if not node.attrs["constant_input"]:
+        samples = emit.node("Div", [emit.shape(currents, 0, 1), emit.vector(network.timesteps)])
+        shape = emit.node("Concat", [samples, emit.shape(currents, 1)], axis=0)
+    expanded = emit.node("Expand", [membrane, shape], dtype=membrane.dtype)
+    insert_before(network.graph, node, nodes)
+    return expanded
 
 
 def _loop(

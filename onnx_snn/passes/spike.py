@@ -185,9 +185,12 @@ class _TimeAxis:
         return nodes
 
     def rename(self, tensor: gs.Variable, suffix: str) -> gs.Variable:
-        """A new variable like the tensor, in its domain."""
+        """A new variable that takes the tensor's place, in its domain."""
         name = self.new_name(f"{tensor.name}/{suffix}")
         self._domains[name] = self._domains[tensor.name]
+        for domain in Domain:
+            if (tensor.name, domain) in self._copies:
+                self._copies[name, domain] = self._copies[tensor.name, domain]
         return gs.Variable(name, tensor.dtype, tensor.shape)
 
     def new_name(self, base: str) -> str:

@@ -395,3 +395,14 @@ def test_contradictory_shapes():
     model = net.model(net.matmul("x", W(4, 2)), check=False)
     with pytest.raises(ModelError, match=r"^the model's shapes contradict each other: .*MatMul_0"):
         load_graph(model)
+
+
+@pytest.mark.parametrize("size", [3, 20_000])
+@pytest.mark.parametrize("op", ["Identity", "Dropout"])
+def test_weights_behind_a_node_that_changes_nothing(size, op):
+    """As torch writes weights that two layers share."""
+    net = Net({"x": ["N", size]})
+    bias = net.op(op, net.constant(np.arange(size, dtype=np.float32)))
+    model = net.model({"y": net.op("Add", "x", bias), "z": net.op("Mul", "x", bias)})
+    graph = loaded(model, x=sample(2, size))
+    assert ops(graph) == ["Add", "Mul"]

@@ -51,14 +51,15 @@ class TestReshape:
         assert all(isinstance(size, int) for size in graph.outputs[0].shape[1:])
 
     def test_sizes_are_computed_with(self):
-        # A channel shuffle: [N, C/2, 2, H, W] from the sizes of the input itself.
+        # As in a channel shuffle, [N, 2, C/2, H, W] from the sizes of the input itself; but a
+        # shuffle would become a Gather.
         net = _net("N", 4, 3, 5)
         half = net.op("Div", _dim(net, "x", 1), net.constant([2], np.int64))
         sizes = [_dim(net, "x", axis) for axis in range(4)]
         target = net.op(
             "Concat", sizes[0], net.constant([2], np.int64), half, sizes[2], sizes[3], axis=0
         )
-        y = net.op("Transpose", net.op("Reshape", "x", target), perm=[0, 2, 1, 3, 4])
+        y = net.op("Transpose", net.op("Reshape", "x", target), perm=[0, 2, 1, 4, 3])
         y = net.op("Reshape", y, net.op("Shape", "x"))
         graph = loaded(net.model(net.relu(y)), x=sample(3, 4, 3, 5))
         assert ops(graph) == ["Reshape", "Transpose", "Reshape", "Relu"]

@@ -2,8 +2,6 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from loading import loaded, model_of, ops, sample, unknown, value
@@ -61,35 +59,6 @@ class TestCast:
         model = model_of(nodes, [value("x", "N", 3, elem_type=source)], [output])
         x = sample(2, 3).astype(helper.tensor_dtype_to_np_dtype(source))
         assert ops(loaded(model, x=x)) == ["Relu"] + ["Cast"] * kept
-
-
-class TestTranspose:
-    @pytest.mark.parametrize("other_readers", [False, True])
-    def test_two_that_cancel_go(self, other_readers):
-        net = Net({"x": ["N", 2, 3, 4]})
-        inner = net.op("Transpose", net.relu("x"), perm=[0, 2, 3, 1])
-        outputs = {"y": net.relu(net.op("Transpose", inner, perm=[0, 3, 1, 2]))}
-        if other_readers:
-            outputs["z"] = inner
-        graph = loaded(net.model(outputs), x=sample(2, 2, 3, 4))
-        assert ops(graph).count("Transpose") == other_readers
-
-    @settings(max_examples=20, deadline=None)
-    @given(st.lists(st.permutations([1, 2, 3]), max_size=4))
-    def test_any_chain_becomes_one_or_none(self, perms):
-        net = Net({"x": ["N", 2, 3, 4]})
-        y, expected = net.relu("x"), np.arange(4)
-        for perm in perms:
-            y = net.op("Transpose", y, perm=[0, *perm])
-            expected = expected[[0, *perm]]
-        graph = loaded(net.model(net.relu(y)), x=sample(2, 2, 3, 4))
-        idle = list(expected) == [0, 1, 2, 3]
-        assert ops(graph) == ["Relu", *([] if idle else ["Transpose"]), "Relu"]
-
-    def test_one_without_an_order_reverses_the_axes(self):
-        net = Net({"x": ["N", 2]})
-        y = net.op("Transpose", net.op("Transpose", "x"), perm=[1, 0])
-        loaded(net.model(net.relu(y)), x=sample(3, 2))
 
 
 class TestDropout:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from algebra import assert_wish_holds, channels, rescale
-from laws import assert_not_linear, linear_refusal
-from nets import Net
+from laws import assert_not_linear, linear_refusal, normalised
+from nets import Gaussian, Net
 from onnx_snn.scale import ONE, Scale
 
 
@@ -59,3 +59,14 @@ def test_refuses_the_batch_axis():
     assert_not_linear(net.model(net.op("Concat", "x", "x", axis=0)), "batch axis")
     assert_not_linear(net.model(net.op("Concat", "x", "x", axis=-2)), "batch axis")
     assert linear_refusal(net.model(net.op("Concat", "x", "x", axis=-1))) is None
+
+
+def test_a_wish_is_parted_where_the_inputs_have_other_axes():
+    """λ per place meets λ per channel, and what is wanted of both is one λ per channel."""
+    net, weights = Net({"x": ["N", 2, 9]}), Gaussian(3)
+    hidden = net.relu(net.conv("x", weights(1, 2, 1), weights(1)))
+    places = net.matmul(net.op("Transpose", hidden, perm=[0, 2, 1]), weights(1, 3))
+    places = net.op("Transpose", net.relu(places), perm=[0, 2, 1])
+    both = net.relu(net.op("Concat", hidden, places, axis=1))
+    _, scales = normalised(net.model(net.op("Flatten", both)), per_channel=True)
+    assert not any(scale.is_scalar for scale in scales)

@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 
 from nets import Dyadic, Gaussian, Net, run
@@ -76,6 +77,7 @@ CASES = {
     "Ceil": _op("Ceil", scale=4.0, shift=0.3137),
     "Clip": _op("Clip", np.float32(0.25), np.float32(1.25)),
     "Div": _pair("Div", shift=1.5),
+    "Einsum": _pair("Einsum", equation="nabc,nabc->nabc"),
     "Floor": _op("Floor", scale=4.0, shift=0.3137),
     "GlobalLpPool": _op("GlobalLpPool", p=2),
     "Hardmax": _op("Hardmax"),
@@ -116,7 +118,7 @@ CASES = {
 OPSETS = {"Gelu": 20, "RMSNormalization": 23, "Swish": 24}
 # Operators that another form takes first, where it can; the tests of that form have them.
 ELSEWHERE = {"Abs", "Clip", "HardSigmoid", "LeakyRelu", "PRelu", "ReduceMax", "ReduceMin"}
-OF_TWO = {"Div", "MatMul", "Mul", "Where"}
+OF_TWO = {"Div", "Einsum", "MatMul", "Mul", "Where"}
 
 
 @cache
@@ -160,6 +162,7 @@ def test_the_mean_goes_through_the_function(name):
 
 FUNCTIONS = {
     "Div": np.divide,
+    "Einsum": np.multiply,
     "MatMul": np.matmul,
     "Mul": np.multiply,
     "Where": lambda a, b: np.where(np.arange(36).reshape(6, 6) % 3 > 0, a, b),
@@ -366,3 +369,22 @@ class TestNetworks:
         actual, expected = (play(model, {"x": x})["y"] for model in (moved, conversion.model))
         # Gaussian weights: sums in another order may, rarely, move a spike by one step.
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("equation", "keeps"),
+    [
+        ("nhqd,nhkd->nhqk", True), ("nc,nc->nc", True), ("...a,...a->...", True), ("nc->nc", True),
+        ("nc,mc->nm", False), ("nc,nc->c", False), ("nc->cn", False), ("nn->n", False),
+        ("nc", False),
+    ],
+)  # fmt: skip
+def test_einsum_keeps_the_samples_apart_or_is_refused(equation, keeps):
+    terms = equation.split("->")[0].split(",")
+    shapes = [["N", *range(2, 1 + len(t.replace("...", "zz")))] for t in terms]
+    inputs = [gs.Variable(f"x{i}", np.dtype(np.float32), shape) for i, shape in enumerate(shapes)]
+    output = gs.Variable("y", np.dtype(np.float32), ["N", 2])
+    node = gs.Node("Einsum", "e", {"equation": equation}, inputs, [output])
+    refusal = GRADED["Einsum"].refusal(node)
+    assert (refusal is None) == keeps
+    assert keeps or refusal.mixes_batch

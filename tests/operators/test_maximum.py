@@ -209,7 +209,7 @@ class TestVerdicts:
         net = Net({"x": ["N", 4]})
         y = net.op(op, net.relu("x"), *([] if axes is None else [net.constant(axes)]))
         model = net.model(net.relu(net.op("Add", y, "x")))
-        (verdict,) = analyse(load_graph(model)).refused
+        verdict, *_ = analyse(load_graph(model)).refused  # and the Add that reads it
         assert verdict.op == op
         assert "batch" in verdict.reason
 

@@ -117,15 +117,16 @@ class TestDepthToSpace:
         assert rescale(model, [Scale.of(block)]) == Scale.of([first, second])
 
 
-def test_a_shuffle_of_channels_falls_back_to_one_scale():
+def test_a_shuffle_of_channels_carries_their_scales():
     net = Net({"x": ["N", 3, 4, 4]})
     y = net.relu(net.conv("x", W(6, 3, 1, 1)))
     y = net.op("Reshape", y, net.constant(_ints(0, 2, 3, 4, 4)))
     y = net.op("Transpose", y, perm=[0, 2, 1, 3, 4])
     y = net.op("Reshape", y, net.constant(_ints(0, 6, 4, 4)))
     model = net.model(net.conv(y, W(2, 3, 1, 1), group=2))
-    _, (scale,) = normalised(model, per_channel=True)
-    assert scale.is_scalar
+    graph, (scale,) = normalised(model, per_channel=True)
+    assert not scale.is_scalar
+    assert "Mul" not in {node.op for node in graph.nodes}
 
 
 class TestExpand:

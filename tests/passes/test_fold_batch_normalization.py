@@ -300,7 +300,7 @@ class TestDecomposed:
         inverse = net.op("Reciprocal", net.op("Sqrt", variance))
         y = net.op("Mul", y, net.op("Mul", inverse, net.constant(W(4))))
         y = net.relu(net.op("Add", y, net.constant(W(1, 1, 1, 4))))
-        assert _ops(_fold(net.model(y))) == ["Transpose", "Conv", "Transpose", "Relu"]
+        assert _ops(_fold(net.model(y))) == ["Transpose", "Conv", "Relu", "Transpose"]
 
     @pytest.mark.parametrize("attributes", [{}, {"transB": 1, "alpha": 0.6, "beta": 1.7}], ids=str)
     @pytest.mark.parametrize("bias", [None, W(6)], ids=["plain", "bias"])
@@ -462,7 +462,7 @@ class TestThroughLayout:
         net = Net({"x": ["N", 2, 5, 5]})
         y = net.op("Transpose", net.conv("x", W(4, 2, 3, 3)), perm=[0, 2, 3, 1])
         ops = _ops(_fold(net.model({"a": _affine(net, y, (4,)), "b": y}), changes=False))
-        assert ops == ["Conv", "Transpose", "Mul"]
+        assert sorted(ops) == ["Conv", "Mul", "Transpose", "Transpose"]  # one for each output
 
     def test_batch_axis_that_moves_stays(self):
         net = Net({"x": ["N", 4]})

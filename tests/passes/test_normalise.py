@@ -312,3 +312,12 @@ class TestOtherGraphs:
         y = net.op("Mul", net.relu("x"), net.constant(np.float32(1.5)))
         _, scales = _normalise(net.model(net.relu(y)), per_channel)
         assert all(scale.is_scalar for scale in scales.values())
+
+
+@pytest.mark.parametrize("scale", [np.ones(4), np.float64(1 + 1e-12)], ids=["vector", "rounded"])
+def test_no_synapse_is_put_in_that_does_nothing(scale):
+    net = Net({"x": ["N", 4, 3, 3]})
+    hidden = net.relu("x")
+    graph = load_graph(net.model({"y": net.op("Flatten", hidden), "z": hidden}))
+    normalise(graph, analyse(graph), {"z": Threshold(Scale.of(scale), Scale.of(1.0))})
+    assert sorted(node.op for node in graph.nodes) == ["Flatten", "Relu"]

@@ -295,6 +295,52 @@ class TestTail:
             actual["y"], simulation.outputs["y"].sum(axis=0) / np.float32(20)
         )
 
+    @staticmethod
+    @cache
+    def _gated():
+        """A mean over time that meets a gate that no neuron feeds; its logits and feeds."""
+        net, weights = Net({"x": ["N", 7]}), Dyadic(5)
+        hidden = net.relu(net.gemm("x", weights(7, 6), weights(6)))
+        logits = net.gemm(hidden, weights(6, 4), weights(4))
+        gate = net.op("Sigmoid", net.gemm("x", weights(7, 4), weights(4)))
+        outputs = {"logits": logits, "gate": gate}
+        return net.model({**outputs, "y": net.op("Mul", net.op("Softmax", logits), gate)})
+
+    def _gated_snn(self, **options):
+        model = self._gated()
+        stats = stats_of(model, dyadic_thresholds(model, {"x": Dyadic(4)(5, 7, step=1 / 8)}))
+        return convert(model, stats=stats, mode="max", timesteps=20, **options).model
+
+    @NATIVE
+    @EVERY_SCHEDULE
+    @pytest.mark.parametrize("readout", ["mean", "running"])
+    def test_that_also_reads_what_does_not_vary(self, schedule, block, readout, use_native):
+        model, x = self._gated(), Dyadic(4)(5, 7, step=1 / 8)
+        snn = self._gated_snn(schedule=schedule, block=block, readout=readout)
+        actual = play(snn, {"x": x}, use_native=use_native)
+        thresholds = dyadic_thresholds(model, {"x": x})
+        simulation = simulate(model, thresholds, [{"x": x}] * 20)
+        logits, gate = simulation.running_means(thresholds)["logits"], simulation.outputs["gate"][0]
+        if readout == "mean":
+            logits = logits[-1]
+        exponential = np.exp(logits.astype(np.float64))
+        softmax = exponential / exponential.sum(axis=-1, keepdims=True)
+        np.testing.assert_array_equal(actual["logits"], logits)
+        np.testing.assert_allclose(actual["gate"], gate, rtol=1e-6)
+        np.testing.assert_allclose(actual["y"], softmax * gate, rtol=1e-5)
+
+    @EVERY_SCHEDULE
+    @pytest.mark.parametrize("before", ["layer", "loop", "step"])
+    def test_that_also_reads_what_does_not_vary_goes_back(self, before, schedule, block):
+        x = Dyadic(4)(5, 7, step=1 / 8)
+        for readout, other in (("running", "mean"), ("mean", "running")):
+            source = self._gated_snn(schedule=before, readout=readout, block=3)
+            snn = reschedule(source, schedule=schedule, block=block, readout=other)
+            fresh = self._gated_snn(schedule=schedule, readout=other, block=block)
+            _assert_equal(play(snn, {"x": x}), play(fresh, {"x": x}))
+            count = {len(model.graph.node) for model in (snn, fresh)}
+            assert len(count) == 1, "nodes are left over"
+
     @pytest.mark.parametrize("schedule", ["layer", "loop", "step"])
     def test_outputs_that_do_not_vary_stay_as_they_are(self, schedule):
         net = Net({"x": ["N", 4]})

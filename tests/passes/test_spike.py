@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
-from nets import Gaussian, Net, cnn, residual
+import onnx_snn
+from nets import Dyadic, Gaussian, Net, cnn, residual
 from onnx_snn.analyse import analyse
 from onnx_snn.load import load_graph
 from onnx_snn.passes.spike import NeuronOptions, spike
 from onnx_snn.spiking_graph import InputCoding
+from simulator import dyadic_thresholds, simulate, stats_of
 
 W = Gaussian(1)
 
@@ -263,3 +265,73 @@ class TestDomains:
         network = _spike(net.model(net.relu(net.op("Sigmoid", _neurons(net)))))
         temporal = [node.op for node in network.temporal_nodes()]
         assert temporal == ["IFNeuron", "Accumulate", "Sigmoid", "Difference", "IFNeuron"]
+
+
+def test_an_output_and_its_other_readers_share_what_one_step_adds():
+    net = Net({"x": ["N", 2, 6, 6]})
+    pooled = net.op("MaxPool", net.relu(net.conv("x", W(3, 2, 1, 1))), kernel_shape=[2, 2])
+    y = net.op("Flatten", net.relu(pooled))
+    network = _spike(net.model({"y": y, "z": pooled}))
+    assert _ops(network).count("Difference") == 1
+    names = [node.name for node in network.graph.nodes]
+    assert len(set(names)) == len(names)
+
+
+class TestSizesKnownAtRunTimeOnly:
+    """Shapes computed from tensors with and without a time axis, for images of any size."""
+
+    def _upsample(self, net, like, hidden, weights):
+        """To the size of another feature map."""
+        half = net.op("AveragePool", hidden, kernel_shape=[2, 2], strides=[2, 2])
+        half = net.relu(net.conv(half, weights(4, 4, 3, 3), weights(4), pads=[1] * 4))
+        size = net.op("Concat", self._sizes(net, half, 0, 2), self._sizes(net, like, 2, 4), axis=0)
+        same = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return net.op("Add", net.op("Resize", half, "", "", size, mode="nearest", **same), hidden)
+
+    def _tokens(self, net, like, hidden, weights):
+        """To a list of places and back."""
+        flat = net.op("Concat", self._sizes(net, like, 0, 1), self._ints(net, 4, -1), axis=0)
+        y = net.op("Transpose", net.op("Reshape", hidden, flat), perm=[0, 2, 1])
+        y = net.relu(net.op("Add", net.matmul(y, weights(4, 4)), net.constant(weights(4))))
+        whole = [self._sizes(net, like, 0, 1), self._ints(net, 4), self._sizes(net, like, 2, 4)]
+        y = net.op("Transpose", y, perm=[0, 2, 1])
+        return net.op("Reshape", y, net.op("Concat", *whole, axis=0))
+
+    def _spread(self, net, like, hidden, weights):
+        """The mean over all places, at every place."""
+        mean = net.op("ReduceMean", hidden, self._ints(net, 2, 3))
+        ends = [self._ints(net, 1, 4), self._sizes(net, like, 2, 4)]
+        return net.op("Sub", hidden, net.op("Expand", mean, net.op("Concat", *ends, axis=0)))
+
+    @staticmethod
+    def _ints(net, *values):
+        return net.constant(values, np.int64)
+
+    def _sizes(self, net, tensor, start, end):
+        bounds = self._ints(net, start), self._ints(net, end), self._ints(net, 0)
+        return net.op("Slice", net.op("Shape", tensor), *bounds)
+
+    @pytest.mark.parametrize("like", ["image", "hidden"])
+    @pytest.mark.parametrize("middle", [_upsample, _tokens, _spread])
+    def test_every_schedule_simulates_the_network(self, middle, like):
+        weights, random = Dyadic(3), Dyadic(4)
+        net = Net({"x": ["N", 3, "H", "W"]})
+        hidden = net.relu(net.conv("x", weights(4, 3, 3, 3), weights(4), pads=[1] * 4))
+        y = net.relu(middle(self, net, "x" if like == "image" else hidden, hidden, weights))
+        model = net.model(net.conv(y, weights(2, 4, 1, 1), weights(2)))
+        thresholds = dyadic_thresholds(model, {"x": random(4, 3, 8, 8, step=1 / 8)})
+        snn = onnx_snn.convert(
+            model, stats=stats_of(model, thresholds), mode="max", timesteps=8
+        ).model
+        loop = onnx_snn.reschedule(snn, schedule="loop", block=3)
+        for height, width in ((8, 8), (16, 4)):
+            x = random(2, 3, height, width, step=1 / 8)
+            expected = simulate(model, thresholds, [{"x": x}] * 8).running_means(thresholds)["y"]
+            for use_native in (True, False):
+                for schedule in (snn, loop):
+                    session = onnx_snn.create_session(schedule, use_native=use_native)
+                    np.testing.assert_array_equal(session.run(None, {"x": x})[0], expected[-1])
+                stream = onnx_snn.Stream(loop, use_native=use_native)
+                for steps in (1, 2, 5):
+                    streamed = stream.run(x, timesteps=steps)["y"]
+                    np.testing.assert_array_equal(streamed, expected[stream.timesteps - 1])
