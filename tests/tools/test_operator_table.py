@@ -9,9 +9,13 @@ def test_the_page_in_the_docs_is_the_one_that_the_code_makes():
     assert PATH.read_text(encoding="utf-8") == render()
 
 
+SINCE = {"RMSNormalization": 23, "Swish": 24}
+"""Opsets of those that the oldest onnx we run with does not know yet."""
+
+
 def test_every_operator_is_one_of_onnx():
     for name in {*OPERATORS, *EXTREMA, *GRADED, *REMOVED, *CONTROL_FLOW}:
-        assert onnx.defs.has(name), name
+        assert onnx.defs.has(name) or SINCE[name] > onnx.defs.onnx_opset_version(), name
 
 
 def test_every_operator_has_a_row_and_every_row_a_reason():
