@@ -125,8 +125,13 @@ def insert_behind(graph: gs.Graph, tensor: gs.Variable, nodes: Iterable[gs.Node]
 
 def unique_name(graph: gs.Graph, base: str) -> str:
     """``base``, or ``base_1``, ``base_2`` … if the graph has a tensor of that name."""
-    taken = set(graph.tensors().keys())
+    return new_name(set(graph.tensors()), base)
+
+
+def new_name(taken: set[str], base: str) -> str:
+    """``base``, or ``base_1``, ``base_2`` …, whichever is free first; it is then taken."""
     name, count = base, 1
     while name in taken:
         name, count = f"{base}_{count}", count + 1
+    taken.add(name)
     return name

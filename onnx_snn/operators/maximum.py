@@ -7,15 +7,12 @@ maximum of the rates exactly, where the maximum of each step's spikes would not;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import onnx_graphsurgeon as gs
 
-from onnx_snn.graph import activations, is_constant, is_present
+from onnx_snn.graph import is_constant, is_present
 from onnx_snn.operators.base import Domain, Kind, Refusal
 from onnx_snn.operators.carriers import Pooling, Reduction
 from onnx_snn.operators.elementwise import Addition
-from onnx_snn.scale import Scale
 
 _REASON = "maximum: of the spikes so far, by cumulative difference; exact"
 
@@ -56,6 +53,3 @@ class Extremum(Addition):
                 "replace it by Relu or by Clip with one bound for all places",
             )
         return super().refusal(node)
-
-    def wish(self, node: gs.Node, out: Scale) -> Sequence[Scale | None]:
-        return [out] * len(activations(node))

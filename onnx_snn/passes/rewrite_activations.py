@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from onnx_snn.graph import activations, constant, insert_before, own_name
+from onnx_snn.graph import activations, constant, insert_before, new_name, own_name
 from onnx_snn.operators import operator_of
 from onnx_snn.operators.neurons import Bounded, HardSigmoid, Interval, TwoSided, single
 from onnx_snn.scale import FloatArray
@@ -186,8 +186,4 @@ class _Writer:
         graph.nodes.remove(self._node)
 
     def _new_name(self, base: str) -> str:
-        name, count = base, 1
-        while name in self._taken:
-            name, count = f"{base}_{count}", count + 1
-        self._taken.add(name)
-        return name
+        return new_name(self._taken, base)

@@ -21,7 +21,15 @@ import onnx_graphsurgeon as gs
 from onnx_snn.analyse import Analysis
 from onnx_snn.emit import Emitter
 from onnx_snn.errors import OptionError
-from onnx_snn.graph import activations, bypass, insert_behind, is_float, unique_name, variables
+from onnx_snn.graph import (
+    activations,
+    bypass,
+    insert_behind,
+    is_float,
+    new_name,
+    unique_name,
+    variables,
+)
 from onnx_snn.operators import Domain, Kind, Operator, operator_of
 from onnx_snn.operators.neurons import is_cap
 from onnx_snn.ops import DOMAIN, IF_NEURON
@@ -195,11 +203,7 @@ class _TimeAxis:
 
     def new_name(self, base: str) -> str:
         """A name that no other tensor has."""
-        name, count = base, 1
-        while name in self._names:
-            name, count = f"{base}_{count}", count + 1
-        self._names.add(name)
-        return name
+        return new_name(self._names, base)
 
 
 _NAMES = {
