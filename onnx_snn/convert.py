@@ -23,13 +23,14 @@ from onnx_snn.export import THRESHOLDS_KEY, export
 from onnx_snn.holdout import HoldOut
 from onnx_snn.load import load_graph
 from onnx_snn.model_io import ModelSource, model_hash, read_model, write_model
+from onnx_snn.neuron import Neuron
 from onnx_snn.options import parse_choice
 from onnx_snn.passes.average_max_pools import average_max_pools
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.normalise import normalise
 from onnx_snn.passes.put_on_schedule import put_on_schedule
 from onnx_snn.passes.rewrite_activations import rewrite_activations
-from onnx_snn.passes.spike import NeuronOptions, spike
+from onnx_snn.passes.spike import spike
 from onnx_snn.probe import channels_of
 from onnx_snn.progress import progress_bar
 from onnx_snn.report import ConversionReport, LayerReport
@@ -78,6 +79,7 @@ def convert(
     *,
     mode: str | float = "99.9%",
     timesteps: int = 32,
+    neuron: str = "if",
     v_init: float = 0.5,
     reset: str = "subtract",
     granularity: str = "layer",
@@ -101,6 +103,8 @@ def convert(
         mode: threshold rule: ``"max"``, a percentile such as ``"99.9%"``, or a factor of the
             maximum in (0, 1].
         timesteps: default number of time steps T; can be changed for each run.
+        neuron: ``"if"`` (spikes 0 and 1), ``"signed"`` (−1 too, which takes a spike back) or
+            ``"burst(m)"`` (up to m spikes in a step); see ``onnx_snn.neuron``.
         v_init: membrane before the first step, in units of the threshold. 0.5 halves the
             rounding error of the rate; 0 is the classic choice.
         reset: ``"subtract"`` (soft reset: unbiased) or ``"zero"`` (hard reset).
@@ -137,7 +141,7 @@ def convert(
     coding: InputCoding = parse_choice(InputCoding, input_coding, "input_coding")
     grain: Granularity = parse_choice(Granularity, granularity, "granularity")
     pooling: MaxPool = parse_choice(MaxPool, max_pool, "max_pool")
-    neuron = NeuronOptions(v_init=v_init, reset=reset)
+    kind = Neuron.parse(neuron, v_init, reset)
     source = read_model(model)
 
     graph = load_graph(source)
@@ -171,7 +175,7 @@ def convert(
     ops = {node.name: node.op for node in spiking_nodes(graph)}
     limits = thresholds(stats, rule, grain)
     scales = normalise(graph, analyse(graph), limits)
-    network = spike(graph, analyse(graph), neuron, coding)
+    network = spike(graph, analyse(graph), kind, coding)
     record = put_on_schedule(network, options)
     lambdas = {names[tensor]: scale for tensor, scale in scales.items()}
     snn = export(network.graph, record, _metadata(source, rule, grain, lambdas))

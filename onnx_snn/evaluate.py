@@ -6,7 +6,7 @@ with the number of samples nor with T.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ Array = npt.NDArray[Any]
 # Samples and steps of one run: rows enough for all threads, few for the cache. Most test sets are a
 # multiple of so many samples: an odd last batch would need memory of its own.
 _SAMPLES = 25
-_STEPS = 32
+STEPS = 32
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def evaluate(
         if value is not None:
             check_positive(value, option)
     ann = None if reference is None else gs.export_onnx(load_graph(read_model(reference)))
-    specs = [_sample_first(spec, record) for spec in data_specs(model, record)]
+    specs = [sample_first(spec, record) for spec in data_specs(model, record)]
     dataset = Dataset(data, specs, _SAMPLES, preprocessing=preprocessing)
     total = dataset.size if limit is None or dataset.size is None else min(limit, dataset.size)
     with progress_bar("evaluating", total) as advance:
@@ -150,10 +150,34 @@ def repeated(batch: Batch, record: ScheduleRecord) -> Batch:
     return Batch(feeds, batch.labels)
 
 
-def _sample_first(spec: InputSpec, record: ScheduleRecord) -> InputSpec:
+def sample_first(spec: InputSpec, record: ScheduleRecord) -> InputSpec:
+    """How data for an input is laid out: sequences come as [N, T, …]."""
     if spec.name not in record.sequences:
         return spec
     return InputSpec(spec.name, (spec.shape[1], spec.shape[0], *spec.shape[2:]), spec.dtype)
+
+
+def blocks_of_steps(
+    batch: Batch, record: ScheduleRecord, timesteps: int
+) -> Iterator[tuple[dict[str, Array], int]]:
+    """What a stream is shown, some steps at a time, and how many steps that are."""
+    for start in range(0, timesteps, STEPS):
+        steps = min(STEPS, timesteps - start)
+        feeds = {
+            name: np.moveaxis(values[:, start : start + steps], 1, 0)
+            if name in record.sequences
+            else values
+            for name, values in batch.feeds.items()
+        }
+        yield feeds, steps
+
+
+def shown_to_ann(batch: Batch, record: ScheduleRecord) -> dict[str, Array]:
+    """What the ANN is shown: images as they are, of sequences the mean over time."""
+    return {
+        name: values.mean(axis=1, dtype=values.dtype) if name in record.sequences else values
+        for name, values in batch.feeds.items()
+    }
 
 
 class _Meter:
@@ -162,9 +186,9 @@ class _Meter:
     def __init__(
         self, snn: onnx.ModelProto, ann: onnx.ModelProto | None, timesteps: int | None
     ) -> None:
-        probe = reschedule(snn, schedule="step", readout="running", timesteps=_STEPS)
+        probe = reschedule(snn, schedule="step", readout="running", timesteps=STEPS)
         self._names = _add_firing_rates(probe)
-        self._stream = Stream(probe, ["CPUExecutionProvider"], _session_options())
+        self._stream = Stream(probe, ["CPUExecutionProvider"], session_options())
         self._record = self._stream.record
         self._outputs = [v.name for v in snn.graph.output if v.name in self._record.outputs]
         self._measured: str | None = None  # the output whose error is measured
@@ -218,14 +242,8 @@ class _Meter:
     def _run_ann(self, batch: Batch, outputs: Mapping[str, Array]) -> dict[str, Array]:
         """The same outputs of the ANN, [N, …]."""
         assert self._ann is not None
-        feeds = {
-            name: values.mean(axis=1, dtype=values.dtype)
-            if name in self._record.sequences
-            else values
-            for name, values in batch.feeds.items()
-        }
         try:
-            results = self._ann.run(list(outputs), feeds)
+            results = self._ann.run(list(outputs), shown_to_ann(batch, self._record))
         except Exception as error:  # onnxruntime's exceptions have no common base
             raise DataError(
                 f"the reference cannot be run on the data ({' '.join(str(error).split())}); "
@@ -247,14 +265,7 @@ class _Meter:
         timesteps = self._length(batch.feeds)
         self._stream.reset()
         parts: list[dict[str, Array]] = []
-        for start in range(0, timesteps, _STEPS):
-            steps = min(_STEPS, timesteps - start)
-            feeds = {
-                name: np.moveaxis(values[:, start : start + steps], 1, 0)
-                if name in sequences
-                else values
-                for name, values in batch.feeds.items()
-            }
+        for feeds, steps in blocks_of_steps(batch, self._record, timesteps):
             results = self._stream.run(feeds, None if sequences else steps)
             parts.append({name: results[name] for name in self._compared(results)})
             rates = np.array([float(results[name]) for name in self._names])
@@ -322,10 +333,11 @@ def _classes(outputs: Array) -> Array | None:
 
 
 def _ann_session(ann: onnx.ModelProto) -> Any:
-    return open_session(ann, _session_options(), ["CPUExecutionProvider"])
+    return open_session(ann, session_options(), ["CPUExecutionProvider"])
 
 
-def _session_options() -> Any:
+def session_options() -> Any:
+    """Of sessions that see batches of different sizes."""
     options = onnxruntime().SessionOptions()
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # a pattern takes a block of its own for every shape of run

@@ -116,7 +116,7 @@ def _free_timesteps(graph: gs.Graph, record: ScheduleRecord) -> gs.Variable:
     """Every reader of T (or of the steps of a block) reads a T that nobody computes yet."""
     given = (tensor for tensor in graph.inputs if tensor.name == record.timesteps_input)
     timesteps = next(given, None) or gs.Variable("onnx_snn/T", np.dtype(np.int64), [])
-    membranes: dict[np.dtype[np.generic], gs.Constant] = {}
+    starts: dict[str, gs.Constant] = {}
     for node in graph.nodes:
         if node.domain != DOMAIN or node.op != IF_NEURON:
             continue
@@ -125,10 +125,13 @@ def _free_timesteps(graph: gs.Graph, record: ScheduleRecord) -> gs.Variable:
         currents = node.inputs[0].shape  # a file has no shapes of spikes
         node.outputs[0].shape = None if currents is None else [FOLDED, *currents[1:]]
         dtype = np.dtype(node.outputs[0].dtype)
-        start = np.asarray(node.attrs["v_init"] * node.attrs["v_threshold"], dtype)
-        membrane = membranes.setdefault(dtype, gs.Constant(f"onnx_snn/v_init/{dtype}", start))
-        node.inputs[2] = membrane
-        node.outputs[1] = gs.Variable.empty()
+        membrane = node.attrs["v_init"] * node.attrs["v_threshold"]
+        for index, (name, value) in enumerate(zip(("v", "n"), (membrane, 0), strict=True)):
+            if 2 + index < len(node.inputs):
+                key = f"onnx_snn/{name}_init/{dtype}"
+                start = starts.setdefault(key, gs.Constant(key, np.asarray(value, dtype)))
+                node.inputs[2 + index] = start
+                node.outputs[1 + index] = gs.Variable.empty()
     graph.inputs[:] = [tensor for tensor in graph.inputs if tensor.name != timesteps.name]
     return timesteps
 

@@ -54,9 +54,11 @@ def simulate(
     *,
     v_init: float = 0.5,
     reset: str = "subtract",
+    neuron: str = "if",
 ) -> Simulation:
     """Show one frame (a feed [N, …]) at each step; onnx's NumPy evaluator does the linear part."""
     membranes = {name: np.asarray(v_init * level) for name, level in thresholds.items()}
+    counts = {name: np.zeros(()) for name in thresholds}
     spikes: dict[str, list[Array]] = {name: [] for name in thresholds}
 
     class Relu(OpRun):
@@ -65,9 +67,10 @@ def simulate(
         def _run(self, x: Array) -> tuple[Array]:
             name = self.onnx_node.name
             potential = membranes[name] + x
-            fired = potential >= thresholds[name]
-            after = potential - thresholds[name] if reset == "subtract" else 0
-            membranes[name] = np.where(fired, after, potential)
+            fired = _fire(neuron, potential / thresholds[name], counts[name])
+            counts[name] = counts[name] + fired
+            after = potential - fired * thresholds[name] if reset == "subtract" else 0
+            membranes[name] = np.where(fired != 0, after, potential)
             spikes[name].append(fired)
             return ((fired * thresholds[name]).astype(x.dtype),)
 
@@ -77,6 +80,15 @@ def simulate(
         zip(evaluator.output_names, map(np.stack, zip(*steps, strict=True)), strict=True)
     )
     return Simulation(outputs, {name: np.stack(s) for name, s in spikes.items()}, membranes)
+
+
+def _fire(neuron: str, potential: Array, counts: Array) -> Array:
+    """The spikes of one step; the potential is in thresholds."""
+    if neuron == "if":
+        return (potential >= 1).astype(int)
+    if neuron == "signed":
+        return (potential >= 1).astype(int) - ((potential < 0) & (counts > 0))
+    return np.minimum(np.maximum(potential, 0) // 1, int(neuron[6:-1]))
 
 
 def relus(model: onnx.ModelProto) -> dict[str, str]:

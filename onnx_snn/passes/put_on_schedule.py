@@ -9,6 +9,7 @@ The nodes of the network itself are the same in all three; see ``SpikingGraph``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,12 +135,13 @@ def _step(
 
     after_states: list[gs.Variable] = []
     for node in network.neurons():
-        before, after = _state_of(f"{node.name}/v", node.outputs[0])
-        state(before, after, float(node.attrs["v_init"]) * float(node.attrs["v_threshold"]))
-        if None in before.shape:
-            before = _expand_membrane(network, node, before)
-        node.inputs[2] = before
-        node.outputs[1] = after
+        for index, name in enumerate(_states_of(node)):
+            before, after = _state_of(f"{node.name}/{name}", node.outputs[0])
+            state(before, after, float(node.inputs[2 + index].values))
+            if None in before.shape:
+                before = _expand_state(network, node, before)
+            node.inputs[2 + index] = before
+            node.outputs[1 + index] = after
     head: list[gs.Node] = _fold_sequences(network, sequences)
     clock = Emitter(head, f"{PREFIX}/clock")
     past = gs.Variable(CLOCK, np.dtype(np.int64), [])
@@ -189,16 +191,21 @@ def _state_of(
     return before, gs.Variable(f"{name}_next", dtype or rows.dtype, ["N", *sizes])
 
 
-def _expand_membrane(network: SpikingGraph, node: gs.Node, membrane: gs.Variable) -> gs.Variable:
-    """The membrane in the shape of the neurons, where it may be smaller."""
+def _states_of(neuron: gs.Node) -> Sequence[str]:
+    """What a neuron keeps from step to step: its membrane, and if it is signed its count."""
+    return ("v", "n")[: len(neuron.inputs) - 2]
+
+
+def _expand_state(network: SpikingGraph, node: gs.Node, state: gs.Variable) -> gs.Variable:
+    """A state in the shape of the neurons, where it may be smaller."""
     nodes: list[gs.Node] = []
-    emit = Emitter(nodes, membrane.name)
+    emit = Emitter(nodes, state.name)
     currents = node.inputs[0]
     shape = emit.shape(currents)
     if not node.attrs["constant_input"]:
         samples = emit.node("Div", [emit.shape(currents, 0, 1), emit.vector(network.timesteps)])
         shape = emit.node("Concat", [samples, emit.shape(currents, 1)], axis=0)
-    expanded = emit.node("Expand", [membrane, shape], dtype=membrane.dtype)
+    expanded = emit.node("Expand", [state, shape], dtype=state.dtype)
     insert_before(network.graph, node, nodes)
     return expanded
 
@@ -233,8 +240,10 @@ def _loop(
         else:
             body.append(node)
     for node in network.neurons():
-        v_in, v_out = carried.add(f"{node.name}/v", node.outputs[0].dtype, node.inputs[2])
-        node.inputs[2], node.outputs[1] = v_in, v_out
+        for index, name in enumerate(_states_of(node)):
+            start = node.inputs[2 + index]
+            held = carried.add(f"{node.name}/{name}", node.outputs[0].dtype, start)
+            node.inputs[2 + index], node.outputs[1 + index] = held
     tail: list[gs.Node] = []
     after = Emitter(tail, f"{PREFIX}/after_loop")
     for node in readouts:

@@ -11,25 +11,24 @@ No weight is touched: thresholds are 1 since normalise.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from numbers import Real
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_snn.analyse import Analysis
 from onnx_snn.emit import Emitter
-from onnx_snn.errors import OptionError
 from onnx_snn.graph import (
     activations,
     bypass,
     insert_behind,
+    is_constant,
     is_float,
     new_name,
     unique_name,
     variables,
 )
+from onnx_snn.neuron import Neuron
 from onnx_snn.operators import Domain, Kind, Operator, operator_of
 from onnx_snn.operators.neurons import is_cap
 from onnx_snn.ops import DOMAIN, IF_NEURON
@@ -46,37 +45,13 @@ FOLDED = "T*N"
 """Name of the leading axis of a folded activation."""
 
 
-RESETS = ("subtract", "zero")
-
-
-@dataclass(frozen=True)
-class NeuronOptions:
-    """What all neurons of a network have in common.
-
-    Attributes:
-        v_init: membrane before the first step, in units of the threshold.
-        reset: ``"subtract"`` (soft reset) or ``"zero"`` (hard reset).
-    """
-
-    v_init: float = 0.5
-    reset: str = "subtract"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.v_init, Real) or not math.isfinite(self.v_init):
-            raise OptionError(f"v_init must be a finite number, not {self.v_init!r}")
-        if self.reset not in RESETS:
-            raise OptionError(f"reset must be one of {', '.join(RESETS)}, not {self.reset!r}")
-
-
-def spike(
-    graph: gs.Graph, analysis: Analysis, options: NeuronOptions, coding: InputCoding
-) -> SpikingGraph:
+def spike(graph: gs.Graph, analysis: Analysis, neuron: Neuron, coding: InputCoding) -> SpikingGraph:
     """Put neurons into a normalised graph.
 
     Args:
         graph: clean, folded and normalised; edited in place.
         analysis: of this graph as it is now.
-        options: of the neurons.
+        neuron: what all neurons are.
         coding: how samples will be shown.
 
     Returns:
@@ -84,12 +59,14 @@ def spike(
     """
     timesteps = gs.Variable(unique_name(graph, "T"), np.dtype(np.int64), [])
     time = _TimeAxis(graph, timesteps)
-    membranes: dict[np.dtype[np.generic], gs.Constant] = {}
+    neurons = _Neurons(graph, timesteps, neuron)
     if coding is InputCoding.SEQUENCE:
         for tensor in graph.inputs:
             time.mark(tensor, Domain.STEP)
+    caps = {node.name: _least(node.inputs[2:]) for node in graph.nodes if node.op == "Clip"}
     for node in list(graph.nodes):
-        if is_cap(node):  # a spike per step is less than any cap: no λ is above it
+        if is_cap(node):  # one spike per step is less than any cap: no λ is above it
+            caps[activations(node)[0].inputs[0].name] = _least(node.inputs)
             bypass(graph, node)
     # All before the first edit: with a time axis, tensors look different.
     operators = [(node, operator_of(node)) for node in graph.nodes]
@@ -100,7 +77,7 @@ def spike(
             constant = time.domain(node.inputs[0]) is None
             if not constant:
                 time.bring_inputs(node, Domain.STEP)
-            _become_neuron(graph, node, timesteps, options, membranes, not constant)
+            neurons.put(node, caps.get(node.name, np.inf), not constant)
             time.mark(node.outputs[0], Domain.STEP)
         else:
             time.extend_over(node, operator)
@@ -216,32 +193,55 @@ _NAMES = {
 }
 
 
-def _become_neuron(
-    graph: gs.Graph,
-    node: gs.Node,
-    timesteps: gs.Variable,
-    options: NeuronOptions,
-    membranes: dict[np.dtype[np.generic], gs.Constant],
-    has_rows: bool,
-) -> None:
-    dtype = np.dtype(node.outputs[0].dtype or np.float32)
-    if dtype not in membranes:
-        name = unique_name(graph, f"onnx_snn/v_init/{dtype}")
-        membranes[dtype] = gs.Constant(name, np.asarray(options.v_init, dtype))
-    node.op, node.domain = IF_NEURON, DOMAIN
-    node.inputs = [node.inputs[0], timesteps, membranes[dtype]]
-    node.outputs = [node.outputs[0], gs.Variable.empty()]
-    # All attributes are written out: not every runtime reads the defaults of a function.
-    node.attrs = {
-        "constant_input": 0 if has_rows else 1,
-        "v_threshold": 1.0,
-        "v_init": float(options.v_init),
-        "reset": options.reset,
-        "spike_min": 0,
-        "spike_max": 1,
-        "count_min": 0,
-        "count_max": -1,
-    }
+class _Neurons:
+    """Turns activation functions into neurons, all of one kind."""
+
+    def __init__(self, graph: gs.Graph, timesteps: gs.Variable, neuron: Neuron) -> None:
+        self._graph = graph
+        self._timesteps = timesteps
+        self._neuron = neuron
+        self._starts: dict[str, gs.Constant] = {}
+
+    def put(self, node: gs.Node, cap: float, has_rows: bool) -> None:
+        """In the place of an activation.
+
+        Args:
+            node: the activation, which keeps its name and its output.
+            cap: its greatest value, in units of λ.
+            has_rows: whether its currents [T·N, …] vary with time, or are [N, …].
+        """
+        neuron = self._neuron
+        dtype = np.dtype(node.outputs[0].dtype or np.float32)
+        states = [self._start("v_init", neuron.v_init, dtype)]
+        if neuron.is_signed:
+            states.append(self._start("n_init", 0, dtype))
+        node.op, node.domain = IF_NEURON, DOMAIN
+        node.inputs = [node.inputs[0], self._timesteps, *states]
+        node.outputs = [node.outputs[0], *(gs.Variable.empty() for _ in states)]
+        # All attributes are written out: not every runtime reads the defaults of a function.
+        node.attrs = {
+            "constant_input": 0 if has_rows else 1,
+            "v_threshold": 1.0,
+            "v_init": float(neuron.v_init),
+            "reset": neuron.reset,
+            "spike_min": neuron.spike_min,
+            "spike_max": int(max(1, min(neuron.spike_max, cap))),
+            "count_min": 0,
+            "count_max": -1,
+        }
+
+    def _start(self, name: str, value: float, dtype: np.dtype[np.generic]) -> gs.Constant:
+        """The state before the first step, one constant for all neurons."""
+        key = f"onnx_snn/{name}/{dtype}"
+        if key not in self._starts:
+            start = gs.Constant(unique_name(self._graph, key), np.asarray(value, dtype))
+            self._starts[key] = start
+        return self._starts[key]
+
+
+def _least(tensors: Sequence[gs.Tensor]) -> float:
+    """The least number in the constants among some tensors."""
+    return min(float(np.min(tensor.values)) for tensor in tensors if is_constant(tensor))
 
 
 def _insert_readouts(graph: gs.Graph, analysis: Analysis, time: _TimeAxis) -> None:

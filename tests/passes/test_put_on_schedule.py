@@ -112,12 +112,25 @@ def test_the_simulation_is_no_triviality():
 @EVERY_SCHEDULE
 @pytest.mark.parametrize(
     "options",
-    [{"v_init": 0.0}, {"v_init": 0.75}, {"reset": "zero"}],
+    [
+        {"v_init": 0.0},
+        {"v_init": 0.75},
+        {"reset": "zero"},
+        {"neuron": "signed"},
+        {"neuron": "signed", "v_init": 0.0},
+        {"neuron": "burst(1)"},
+        {"neuron": "burst(3)"},
+        {"neuron": "burst(2)", "reset": "zero"},
+    ],
     ids=str,
 )
 def test_neuron_options(options, schedule, block):
-    case = Case("cnn", seed=1)
+    case = Case("residual", seed=1)
     snn = case.convert(schedule=schedule, block=block, **options)
+    fired = case.simulate(20, **options).spikes.values()
+    spikes = np.unique(np.concatenate([s.ravel() for s in fired]))
+    alphabets = {"signed": [-1, 0, 1], "burst(3)": [0, 1, 2, 3], "burst(2)": [0, 1, 2]}
+    assert spikes.tolist() == alphabets.get(options.get("neuron"), [0, 1])
     for use_native in (True, False):
         actual = play(snn, {"x": case.x}, use_native=use_native)
         _assert_equal(actual, case.expected(20, **options))

@@ -5,7 +5,8 @@ import onnx_snn
 from nets import Dyadic, Gaussian, Net, cnn, residual
 from onnx_snn.analyse import analyse
 from onnx_snn.load import load_graph
-from onnx_snn.passes.spike import NeuronOptions, spike
+from onnx_snn.neuron import Neuron
+from onnx_snn.passes.spike import spike
 from onnx_snn.spiking_graph import InputCoding
 from simulator import dyadic_thresholds, simulate, stats_of
 
@@ -14,7 +15,7 @@ W = Gaussian(1)
 
 def _spike(model, *, options=None, coding=InputCoding.CONSTANT):
     graph = load_graph(model)
-    return spike(graph, analyse(graph), options or NeuronOptions(), coding)
+    return spike(graph, analyse(graph), options or Neuron(), coding)
 
 
 def _ops(network):
@@ -48,7 +49,7 @@ def test_no_weight_is_touched():
 
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
 def test_options_of_the_neurons(reset):
-    network = _spike(cnn(W), options=NeuronOptions(v_init=0.25, reset=reset))
+    network = _spike(cnn(W), options=Neuron(v_init=0.25, reset=reset))
     for node in network.neurons():
         assert node.attrs == {
             "constant_input": node.attrs["constant_input"],
