@@ -13,6 +13,8 @@
 
 #include <cstdint>
 
+#include "kernel_types.h"
+
 namespace onnx_snn {
 
 struct IFNeuronAttributes {
@@ -30,20 +32,6 @@ struct IFNeuronAttributes {
   // The plain neuron: s = 1 where V >= v_threshold. IEEE division rounds monotonically and
   // pred(threshold) / threshold < 1 in every binary format, so this equals the floor formula.
   bool is_binary() const { return spike_min == 0 && spike_max == 1 && count_max < 0; }
-};
-
-// float16 is stored only; arithmetic on it is done in float32 from the first step to the last.
-struct Half {
-  uint16_t bits;
-};
-
-template <typename T>
-struct StateOf {
-  using type = T;
-};
-template <>
-struct StateOf<Half> {
-  using type = float;
 };
 
 // One call: `steps` rows of `neurons` values each.

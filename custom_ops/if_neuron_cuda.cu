@@ -2,71 +2,11 @@
 // stays in registers, and memory sees each current and each spike once.
 #include "if_neuron_cuda.h"
 
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
-
-#include <cstdint>
-#include <stdexcept>
-#include <string>
-
+#include "cuda_io.inl"
 #include "if_neuron_step.inl"
 
 namespace onnx_snn {
 namespace {
-
-constexpr int kThreads = 256;
-constexpr int kAhead = 4;  // steps whose currents are loaded together, to keep memory busy
-
-// The words that move 2, 4, 8 and 16 bytes in one instruction.
-template <size_t Bytes>
-struct Word;
-template <>
-struct Word<2> {
-  using type = unsigned short;
-};
-template <>
-struct Word<4> {
-  using type = unsigned int;
-};
-template <>
-struct Word<8> {
-  using type = uint2;
-};
-template <>
-struct Word<16> {
-  using type = uint4;
-};
-
-template <typename T, int Width>
-union Pack {
-  typename Word<sizeof(T) * Width>::type word;
-  T values[Width];
-};
-
-// Currents and spikes pass by once, so they are marked as the first to leave the cache.
-template <typename T, int Width>
-__device__ Pack<T, Width> load(const T* from) {
-  Pack<T, Width> pack;
-  pack.word = __ldcs(reinterpret_cast<const decltype(pack.word)*>(from));
-  return pack;
-}
-
-template <typename T, int Width>
-__device__ void store(T* to, const Pack<T, Width>& pack) {
-  __stcs(reinterpret_cast<decltype(Pack<T, Width>::word)*>(to), pack.word);
-}
-
-template <typename T>
-__device__ T widen(T value) {
-  return value;
-}
-__device__ float widen(Half value) { return __half2float(__ushort_as_half(value.bits)); }
-
-__device__ void narrow(float value, float* to) { *to = value; }
-__device__ void narrow(double value, double* to) { *to = value; }
-__device__ void narrow(float value, Half* to) {
-  to->bits = __half_as_ushort(__float2half_rn(value));
-}
 
 // The state before step 0: the values given, one value for all, or `absent`.
 template <int Width, typename T, typename State>
@@ -134,17 +74,10 @@ __global__ void __launch_bounds__(kThreads)
   if (Count) store_state<Width>(n, first, run.n_next);
 }
 
-void check(cudaError_t error) {
-  if (error == cudaSuccess) return;
-  throw std::runtime_error(std::string("CUDA kernel launch failed: ") + cudaGetErrorString(error));
-}
-
 template <typename T, int Width, Fire fire, bool ToZero, bool Count>
 void launch(const IFNeuronRun<T>& run, cudaStream_t stream) {
   using State = typename StateOf<T>::type;
-  const int64_t threads = run.neurons / Width;
-  const unsigned int blocks = static_cast<unsigned int>((threads + kThreads - 1) / kThreads);
-  if_neuron<T, Width, fire, ToZero, Count><<<blocks, kThreads, 0, stream>>>(
+  if_neuron<T, Width, fire, ToZero, Count><<<blocks_of(run.neurons / Width), kThreads, 0, stream>>>(
       run, limits_of<State>(run.attributes), initial_potential<State>(run.attributes));
   check(cudaGetLastError());
 }
@@ -169,8 +102,6 @@ void launch(const IFNeuronRun<T>& run, cudaStream_t stream) {
           : launch<T, Width, false, false>(run, stream);
   }
 }
-
-bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
 template <typename T>
 void run_cuda(const IFNeuronRun<T>& run, void* stream_handle) {

@@ -9,9 +9,6 @@
 namespace onnx_snn {
 namespace {
 
-// The state of one chunk stays in the L1 cache for all steps. Rows pass through in blocks.
-constexpr int64_t kChunk = 2048;
-
 template <typename State>
 using StepBlock = void (*)(const State* x, State* v, State* n, State* s, int64_t size,
                            const Limits<State>& limits);

@@ -4,12 +4,6 @@
 
 #include "if_neuron.h"
 
-#ifdef __CUDACC__
-#define ONNX_SNN_INLINE __device__ __forceinline__
-#else
-#define ONNX_SNN_INLINE inline
-#endif
-
 namespace onnx_snn {
 namespace {
 

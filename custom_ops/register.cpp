@@ -4,6 +4,7 @@
 #include "if_neuron_op.h"
 #include "large_values.h"
 #include "ort_abi.h"
+#include "phase_neuron_op.h"
 #include "status.h"
 
 #ifdef _WIN32
@@ -26,8 +27,8 @@ CustomOpDomain* domain(const Api& api) {
   if (made == nullptr) {
     CustomOpDomain* fresh = nullptr;
     check(api.call<ort_abi::CreateCustomOpDomain>("onnx_snn", &fresh));
-    for (const ort_abi::CustomOp* op : if_neuron_ops()) {
-      check(api.call<ort_abi::CustomOpDomainAdd>(fresh, op));
+    for (const auto& ops : {if_neuron_ops(), phase_neuron_ops()}) {
+      for (const auto* op : ops) check(api.call<ort_abi::CustomOpDomainAdd>(fresh, op));
     }
     check(api.call<ort_abi::CustomOpDomainAdd>(fresh, large_values_op()));
     made = fresh;

@@ -1,9 +1,9 @@
 // Moving rows between tensors and the kernel's arithmetic: float16 conversion and streaming stores.
-// Included by if_neuron_kernel.inl, with internal linkage for the reason given there.
+// Included by the kernels of the neurons, with internal linkage: see if_neuron_kernel.inl.
 #include <stdint.h>
 #include <string.h>
 
-#include "if_neuron.h"
+#include "kernel_types.h"
 
 #if defined(__AVX2__) || defined(__AVX512F__)
 #include <immintrin.h>
@@ -17,7 +17,9 @@
 namespace onnx_snn {
 namespace {
 
-constexpr int64_t kBlock = 256;  // values of a row that pass through at a time
+// The state of one chunk stays in the L1 cache for all steps. Rows pass through in blocks.
+constexpr int64_t kChunk = 2048;
+constexpr int64_t kBlock = 256;
 
 inline float bits_to_float(uint32_t bits) {
   float value;

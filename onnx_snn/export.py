@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import NodeProto, helper, numpy_helper
+from onnx import FunctionProto, NodeProto, helper, numpy_helper
 
 from onnx_snn.load import MIN_OPSET
-from onnx_snn.ops import DOMAIN, IF_NEURON, VERSION
-from onnx_snn.ops.portable import Signature, if_neuron_function
+from onnx_snn.ops import DOMAIN, IF_NEURON, NEURONS, PHASE_NEURON, VERSION
+from onnx_snn.ops.portable import Signature, if_neuron_function, phase_neuron_function
 from onnx_snn.schedule import METADATA_KEY, ScheduleRecord
 
 THRESHOLDS_KEY = "onnx_snn.thresholds"
@@ -38,9 +38,8 @@ def export(graph: gs.Graph, record: ScheduleRecord, metadata: Mapping[str, str])
     model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     graph.functions = functions
     del model.functions[:]
-    neurons = list(_neurons(model.graph))
     opset = next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), MIN_OPSET)
-    model.functions.append(if_neuron_function(_signature(model.graph, neurons), opset))
+    model.functions.extend(_portable_bodies(model.graph, opset))
     if not any(entry.domain == DOMAIN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
     if record.timesteps_input:
@@ -61,7 +60,7 @@ def _hide_spike_shapes(graph: onnx.GraphProto) -> None:
     the spikes; where it does not, it copies the pooled spikes, a fraction of them.
     """
     spikes = {
-        node.output[0] for node in graph.node if node.domain == DOMAIN and node.op_type == IF_NEURON
+        node.output[0] for node in graph.node if node.domain == DOMAIN and node.op_type in NEURONS
     }
     for value in graph.value_info:
         if value.name in spikes:
@@ -72,16 +71,41 @@ def _hide_spike_shapes(graph: onnx.GraphProto) -> None:
                 _hide_spike_shapes(attribute.g)
 
 
-def _neurons(graph: onnx.GraphProto) -> list[NodeProto]:
-    """All IFNeuron nodes, those in subgraphs too."""
+def _portable_bodies(graph: onnx.GraphProto, opset: int) -> Iterator[FunctionProto]:
+    """One for each operator of the set that the model uses."""
+    neurons = _nodes(graph, IF_NEURON)
+    if neurons:
+        yield if_neuron_function(_signature(graph, neurons), opset)
+    phase_neurons = _nodes(graph, PHASE_NEURON)
+    if phase_neurons:
+        types = _elem_types(graph)
+        currents = (types.get(node.input[0]) for node in phase_neurons)
+        elem_type = next((known for known in currents if known), onnx.TensorProto.FLOAT)
+        yield phase_neuron_function(elem_type, opset)
+
+
+def _nodes(graph: onnx.GraphProto, op_type: str) -> list[NodeProto]:
+    """All nodes of an operator of the set, those in subgraphs too."""
     found = []
     for node in graph.node:
-        if node.domain == DOMAIN and node.op_type == IF_NEURON:
+        if node.domain == DOMAIN and node.op_type == op_type:
             found.append(node)
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                found += _neurons(attribute.g)
+                found += _nodes(attribute.g, op_type)
     return found
+
+
+def _elem_types(graph: onnx.GraphProto) -> dict[str, int]:
+    """The types of all tensors that have one written down, those in subgraphs too."""
+    values = (*graph.input, *graph.value_info, *graph.output)
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                types |= _elem_types(attribute.g)
+    return types
 
 
 def _signature(graph: onnx.GraphProto, neurons: list[NodeProto]) -> Signature:

@@ -1,4 +1,4 @@
-"""Measure the IFNeuron kernel on the CPU against copying the same number of bytes.
+"""Measure the neurons' kernels on the CPU against copying the same number of bytes.
 
     python tools/bench_if_neuron.py --threads 2
 
@@ -25,6 +25,7 @@ import onnxruntime as ort
 import onnx_snn
 from machine import describe_machine, versions
 from neuron_model import Array, aligned_empty, bind, neuron_model
+from phase_neuron_model import phase_neuron_model
 
 WARM_UP = 2
 SLOW = 10  # the portable body gets that many times fewer repeats
@@ -41,6 +42,7 @@ class Case:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     with_state: bool = False
     portable: bool = False
+    phase: bool = False
 
 
 CASES = [
@@ -53,6 +55,8 @@ CASES = [
     Case("signed, counted", attributes={"spike_min": -1}),
     Case("T = 1, state in and out", steps=1, with_state=True),
     Case("portable body", portable=True),
+    Case("PhaseNeuron, radix", phase=True),
+    Case("PhaseNeuron, float16", np.float16, phase=True),
 ]
 
 
@@ -69,13 +73,11 @@ def make_run(case: Case, size: int, threads: int) -> tuple[Callable[[], None], i
     if case.with_state:
         inputs["v"] = random_currents(state, case.dtype)
         outputs["v_next"] = aligned_empty(state, case.dtype)
-    model = neuron_model(
-        case.dtype,
-        case.attributes,
-        tuple(inputs)[1:],
-        tuple(outputs)[1:],
-        portable=case.portable,
-    )
+    if case.phase:
+        model = phase_neuron_model(case.dtype, case.attributes)
+    else:
+        optional = tuple(inputs)[1:], tuple(outputs)[1:]
+        model = neuron_model(case.dtype, case.attributes, *optional, portable=case.portable)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnx_snn.create_session(
@@ -179,7 +181,7 @@ def show(report: dict[str, Any]) -> None:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description="The IFNeuron kernel against a copy, on the CPU")
+    parser = argparse.ArgumentParser(description="The neurons' kernels against a copy, on the CPU")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--megabytes", type=float, default=64, help="size of the currents")

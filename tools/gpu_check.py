@@ -4,12 +4,12 @@
     python tools/gpu_check.py --library PATH         check a library that is built
     python tools/gpu_check.py --provider cpu         the same comparisons on the CPU, no figures
 
-- kernels: IFNeuron with every attribute, type, optional input and output, odd shapes and unaligned
-  memory, in onnxruntime, against the NumPy reference, bit for bit. Inputs are drawn afresh (the
-  seed is printed); outputs lie between margins and are filled with NaN before.
+- kernels: IFNeuron and PhaseNeuron with every attribute, type, optional input and output, odd
+  shapes and unaligned memory, in onnxruntime, against the NumPy reference, bit for bit. Inputs are
+  drawn afresh (the seed is printed); outputs lie between margins and are filled with NaN before.
 - sanitizer: compute-sanitizer's memcheck and racecheck over some of these, where it is installed.
 - model: the MNIST CNN, converted, on the GPU against the CPU; where its nodes run.
-- speed: IFNeuron's bytes per second against a copy from device to device; whole networks.
+- speed: the neurons' bytes per second against a copy from device to device; whole networks.
 
 The result goes to tools/results/gpu_DATE.json. Exit code: 0 where all is well, else 1.
 """
@@ -39,8 +39,10 @@ import onnx_snn
 from cuda_driver import CudaDriver, NoGpuError
 from machine import describe_machine, versions
 from neuron_model import Array, neuron_model
-from onnx_snn.ops.reference import if_neuron
+from onnx_snn.ops import MOST_RADIX_STEPS
+from onnx_snn.ops.reference import if_neuron, phase_neuron
 from onnx_snn.session import LIBRARY_NAME
+from phase_neuron_model import phase_neuron_model
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "tools" / "results"
@@ -113,6 +115,12 @@ VARIANTS = [
     Variant("signed, -2 to 5", {"spike_min": -1, "count_min": -2, "count_max": 5}),
     Variant("signed burst, reset to zero", {"spike_min": -2, "spike_max": 2, "reset": "zero"}),
 ]
+PHASE_VARIANTS = [
+    Variant("radix", quick=True),
+    Variant("radix, threshold 0.7, V0 = 0", {"v_threshold": 0.7, "v_init": 0.0}),
+    Variant("two-phase", {"base": 1}, quick=True),
+    Variant("two-phase, threshold 0.7", {"base": 1, "v_threshold": 0.7}),
+]
 STATES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((), ()),
     (("v",), ("v_next",)),
@@ -125,6 +133,71 @@ SHAPES = ((1,), (0, 3), (8,), (33,), (3, 7, 11), (2, 4, 26, 26), (9999,))
 QUICK_STEPS = (1, 5, 32)
 QUICK_SHAPES = ((1,), (8,), (33,), (2, 4, 26, 26))
 MARGIN = 64  # values, a whole number of cache lines
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to call a neuron, and what it should give.
+
+    Attributes:
+        name: for the report.
+        model: the file's content.
+        dtype: of currents, states and spikes.
+        constant: whether every step gets the same current.
+        inputs: the optional ones to give.
+        expected: outputs by name, from inputs and T.
+        most_steps: T at most.
+    """
+
+    name: str
+    model: bytes
+    dtype: npt.DTypeLike
+    constant: int
+    inputs: tuple[str, ...]
+    expected: Callable[[Mapping[str, Array], int], dict[str, Array]]
+    most_steps: int = max(STEPS)
+
+
+def if_neuron_kinds(quick: bool) -> Iterator[Kind]:
+    """Yield calls of IFNeuron."""
+    variants = [variant for variant in VARIANTS if variant.quick or not quick]
+    states = [STATES[0], STATES[-1]] if quick else STATES
+    for dtype, variant, constant, state in itertools.product(DTYPES, variants, (0, 1), states):
+        inputs, outputs = state
+        attributes = {**variant.attributes, "constant_input": constant}
+        model = neuron_model(dtype, attributes, inputs, outputs)
+        name = f"{np.dtype(dtype)}, {variant.name}, constant input {constant}"
+        expected = partial(expect_if_neuron, attributes, outputs)
+        yield Kind(name, model, dtype, constant, inputs, expected)
+
+
+def expect_if_neuron(
+    attributes: Mapping[str, Any], outputs: tuple[str, ...], feeds: Mapping[str, Array], steps: int
+) -> dict[str, Array]:
+    """Return what the reference gives."""
+    results = if_neuron(feeds["x"], steps, feeds.get("v"), feeds.get("n"), **attributes)
+    named = dict(zip(("s", "v_next", "n_next"), results, strict=True))
+    return {name: named[name] for name in ("s", *outputs)}
+
+
+def phase_neuron_kinds(quick: bool) -> Iterator[Kind]:
+    """Yield calls of PhaseNeuron."""
+    variants = [variant for variant in PHASE_VARIANTS if variant.quick or not quick]
+    for dtype, variant, constant in itertools.product(DTYPES, variants, (0, 1)):
+        attributes = {**variant.attributes, "constant_input": constant}
+        model = phase_neuron_model(dtype, attributes)
+        name = f"{np.dtype(dtype)}, {variant.name}, constant input {constant}"
+        expected = partial(expect_phase_neuron, attributes)
+        is_radix = variant.attributes.get("base", 2) == 2
+        most_steps = MOST_RADIX_STEPS if is_radix else max(STEPS)
+        yield Kind(name, model, dtype, constant, (), expected, most_steps)
+
+
+def expect_phase_neuron(
+    attributes: Mapping[str, Any], feeds: Mapping[str, Array], steps: int
+) -> dict[str, Array]:
+    """Return what the reference gives."""
+    return {"s": phase_neuron(feeds["x"], steps, **attributes)}
 
 
 class Guarded:
@@ -163,20 +236,17 @@ class Guarded:
 def check_kernels(target: Target, args: argparse.Namespace) -> dict[str, Any]:
     """Compare every kernel with the reference."""
     random = np.random.default_rng(args.seed)
-    variants = [variant for variant in VARIANTS if variant.quick or not args.quick]
-    states = [STATES[0], STATES[-1]] if args.quick else STATES
-    kinds = itertools.product(DTYPES, variants, (0, 1), states)
     runs, failures = 0, []
-    for dtype, variant, constant, (inputs, outputs) in kinds:
-        attributes = {**variant.attributes, "constant_input": constant}
-        session = target.session(neuron_model(dtype, attributes, inputs, outputs), strict=True)
+    for kind in itertools.chain(if_neuron_kinds(args.quick), phase_neuron_kinds(args.quick)):
+        session = target.session(kind.model, strict=True)
         for steps, shape, offset in run_shapes(args.quick):
-            feeds = draw_inputs(random, dtype, steps, shape, constant, inputs)
-            wrong = compare(target, session, attributes, steps, feeds, outputs, offset)
+            if steps > kind.most_steps:
+                continue
+            feeds = draw_inputs(random, kind.dtype, steps, shape, kind.constant, kind.inputs)
+            wrong = compare(target, session, steps, feeds, kind.expected(feeds, steps), offset)
             runs += 1
             if wrong:
-                name = f"{np.dtype(dtype)}, {variant.name}, constant input {constant}"
-                failures.append(f"{name}, T = {steps}, {shape}, offset {offset}: {wrong}")
+                failures.append(f"{kind.name}, T = {steps}, {shape}, offset {offset}: {wrong}")
     return {"runs": runs, "failures": failures, "seed": args.seed, "ok": not failures}
 
 
@@ -214,20 +284,14 @@ def draw_inputs(
 def compare(
     target: Target,
     session: ort.InferenceSession,
-    attributes: Mapping[str, Any],
     steps: int,
     feeds: Mapping[str, Array],
-    outputs: tuple[str, ...],
+    wanted: Mapping[str, Array],
     offset: int,
 ) -> str:
     """Run a kernel and return what is wrong with its outputs, or nothing."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        expected = if_neuron(feeds["x"], steps, feeds.get("v"), feeds.get("n"), **attributes)
-    wanted = dict(zip(("s", "v_next", "n_next"), expected, strict=True))
     ins = {name: Guarded(x.shape, x.dtype, offset, x) for name, x in feeds.items()}
-    outs = {
-        name: Guarded(wanted[name].shape, wanted[name].dtype, offset) for name in ("s", *outputs)
-    }
+    outs = {name: Guarded(values.shape, values.dtype, offset) for name, values in wanted.items()}
     timesteps = np.array(steps)
     binding = session.io_binding()
     binding.bind_input("T", "cpu", 0, timesteps.dtype, (), timesteps.ctypes.data)
@@ -361,13 +425,16 @@ def neuron_speed(target: Target, args: argparse.Namespace) -> dict[str, dict[str
     driver = target.driver
     assert driver is not None
     rows = {}
-    for dtype in (np.float32, np.float16):
-        source, spikes, neuron = prepare_neuron(target, dtype, round(args.megabytes * 2**20))
+    models = {"": partial(neuron_model, attributes={})}
+    models["PhaseNeuron, "] = partial(phase_neuron_model, attributes={})
+    for (name, model), dtype in itertools.product(models.items(), (np.float32, np.float16)):
+        size = round(args.megabytes * 2**20)
+        source, spikes, neuron = prepare_neuron(target, model(dtype), dtype, size)
         size = source.tensor_size_in_bytes()
         copy = partial(driver.copy, source.data_ptr(), spikes.data_ptr(), size)
         runs: dict[str, Callable[[], Any]] = {"neuron": neuron, "copy": copy}
         seconds = interleaved(runs, partial(driver.seconds, times=5), args.repeats)
-        rows[str(np.dtype(dtype))] = {
+        rows[f"{name}{np.dtype(dtype)}"] = {
             "neuron_gigabytes_per_second": 2e-9 * size / seconds["neuron"],
             "copy_gigabytes_per_second": 2e-9 * size / seconds["copy"],
             "of_a_copy": seconds["copy"] / seconds["neuron"],
@@ -376,7 +443,7 @@ def neuron_speed(target: Target, args: argparse.Namespace) -> dict[str, dict[str
 
 
 def prepare_neuron(
-    target: Target, dtype: npt.DTypeLike, size: int, steps: int = 32
+    target: Target, model: bytes, dtype: npt.DTypeLike, size: int, steps: int = 32
 ) -> tuple[ort.OrtValue, ort.OrtValue, Callable[[], None]]:
     """Return currents of a size, room for their spikes, and a run that waits for nothing."""
     row = np.random.default_rng(0).uniform(-0.5, 1, size // steps // np.dtype(dtype).itemsize)
@@ -384,7 +451,7 @@ def prepare_neuron(
     source = ort.OrtValue.ortvalue_from_numpy(currents, target.device, 0)
     spikes = ort.OrtValue.ortvalue_from_shape_and_type(currents.shape, dtype, target.device, 0)
     timesteps = ort.OrtValue.ortvalue_from_numpy(np.array(steps))
-    session = target.session(neuron_model(dtype, {}), strict=True)
+    session = target.session(model, strict=True)
     binding = session.io_binding()
     binding.bind_ortvalue_input("x", source)
     binding.bind_ortvalue_input("T", timesteps)

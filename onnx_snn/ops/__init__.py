@@ -5,7 +5,13 @@ import onnx
 DOMAIN = "onnx_snn"
 VERSION = 1
 IF_NEURON = "IFNeuron"
+PHASE_NEURON = "PhaseNeuron"
+NEURONS = (IF_NEURON, PHASE_NEURON)
 LARGE_VALUES = "LargeValues"
+
+MOST_RADIX_STEPS = 64
+"""Most steps of a ``PhaseNeuron`` with base 2: no type holds as many bits, and all weights are
+exact."""
 
 
 def is_spiking(model: onnx.ModelProto) -> bool:

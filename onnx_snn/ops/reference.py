@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_snn.ops import MOST_RADIX_STEPS
+
 Tensor = NDArray[np.floating[Any]]
 
 
@@ -65,16 +67,7 @@ def if_neuron(
     Raises:
         ValueError: If a shape or an attribute is not as described.
     """
-    if timesteps < 1:
-        raise ValueError(f"IFNeuron: T must be 1 or more, not {timesteps}")
-    if x.ndim == 0:
-        raise ValueError("IFNeuron: x must have a leading axis of T*N rows, but it is a scalar")
-    if not constant_input and len(x) % timesteps:
-        raise ValueError(
-            f"IFNeuron: x has {len(x)} rows, which is not a multiple of T = {timesteps}"
-        )
-    if not (0 < v_threshold < np.inf and np.isfinite(v_init)):
-        raise ValueError("IFNeuron: v_threshold must be positive, and it and v_init finite")
+    _check_call("IFNeuron", x, timesteps, constant_input, v_threshold, v_init)
     if reset not in ("subtract", "zero"):
         raise ValueError(f'IFNeuron: reset must be "subtract" or "zero", not "{reset}"')
     if not (spike_min <= 0 < spike_max and count_min <= 0 and count_max >= -1):
@@ -111,6 +104,89 @@ def if_neuron(
         spikes[t] = s
     spikes = spikes.reshape(timesteps * rows, *shape[1:])
     return spikes, potential.astype(x.dtype), count.astype(x.dtype)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def phase_neuron(
+    x: Tensor,
+    timesteps: int,
+    *,
+    constant_input: bool = False,
+    base: int = 2,
+    v_threshold: float = 1.0,
+    v_init: float = 0.5,
+) -> Tensor:
+    """Runs neurons that integrate all their input first, and emit their spikes then.
+
+    A current and a spike of step t count ``base ** (T - 1 - t)`` times: radix coding with base 2
+    (Wang et al. 2022, "Efficient Spiking Neural Networks with Radix Encoding"), whose T steps tell
+    2^T levels apart, and two-phase coding with base 1, whose T steps tell T + 1 apart:
+
+        A = 0;  A = base * A + x_t              for t = 0 .. T-1
+        V = A + v_init * v_threshold
+        w = v_threshold * base ** (T - 1 - t)   for t = 0 .. T-1
+        s_t = 1 and V = V - w where V >= w, else s_t = 0
+
+    So the spikes so weighted sum up to floor(V / v_threshold), limited to 0 and to 2^T - 1 (base 1:
+    to T). With base 2 this is exact for any V: a difference is rounded only where V >= 2 * w, and
+    then this and all later steps fire. With base 1 it is exact where the differences are.
+
+    A NaN potential emits nothing; infinity follows IEEE arithmetic. The arithmetic is that of x's
+    type, for float16 it is that of float32. ``v_threshold`` and ``v_init`` are rounded to float32,
+    which is how an ONNX attribute stores them.
+
+    Args:
+        x: Input currents in units of the potential, ``[T * N, ...]``; row ``t * N + i`` is sample
+            ``i`` at step ``t``. With ``constant_input``, ``[N, ...]``.
+        timesteps: T, at least 1; with base 2 at most 64.
+        constant_input: Whether every step gets the same current.
+        base: 2, or 1.
+        v_threshold: What the spike of the last step takes off the potential, positive.
+        v_init: What is added to the potential between the phases, in units of the threshold.
+
+    Returns:
+        The spikes ``[T * N, ...]``, of x's type.
+
+    Raises:
+        ValueError: If a shape or an attribute is not as described.
+    """
+    _check_call("PhaseNeuron", x, timesteps, constant_input, v_threshold, v_init)
+    if base not in (1, 2):
+        raise ValueError(f"PhaseNeuron: base must be 1 or 2, not {base}")
+    if base == 2 and timesteps > MOST_RADIX_STEPS:
+        raise ValueError(
+            f"PhaseNeuron: T must be {MOST_RADIX_STEPS} or less with base 2, not {timesteps}"
+        )
+
+    state = np.dtype(np.float32) if x.dtype == np.float16 else x.dtype
+    rows = len(x) if constant_input else len(x) // timesteps
+    threshold = state.type(np.float32(v_threshold))
+    potential = np.zeros((rows, *x.shape[1:]), state)
+    for t in range(timesteps):
+        potential *= state.type(base)
+        potential += x if constant_input else x[t * rows : (t + 1) * rows]
+    potential += state.type(np.float32(v_init)) * threshold
+
+    spikes = np.empty((timesteps, *potential.shape), x.dtype)
+    for t in range(timesteps):
+        weight = threshold * state.type(base ** (timesteps - 1 - t))
+        fires = potential >= weight
+        np.subtract(potential, weight, out=potential, where=fires)
+        spikes[t] = fires
+    return spikes.reshape(timesteps * rows, *x.shape[1:])
+
+
+def _check_call(
+    name: str, x: Tensor, timesteps: int, constant_input: bool, v_threshold: float, v_init: float
+) -> None:
+    if timesteps < 1:
+        raise ValueError(f"{name}: T must be 1 or more, not {timesteps}")
+    if x.ndim == 0:
+        raise ValueError(f"{name}: x must have a leading axis of T*N rows, but it is a scalar")
+    if not constant_input and len(x) % timesteps:
+        raise ValueError(f"{name}: x has {len(x)} rows, which is not a multiple of T = {timesteps}")
+    if not (0 < v_threshold < np.inf and np.isfinite(v_init)):
+        raise ValueError(f"{name}: v_threshold must be positive, and it and v_init finite")
 
 
 def large_values(

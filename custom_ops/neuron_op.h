@@ -1,0 +1,175 @@
+// A neuron as onnxruntime sees it: one OrtCustomOp for each element type and execution provider.
+//
+// A neuron is told by a struct Op with
+//     name, full_name                      as onnxruntime knows it, and as errors begin
+//     inputs, outputs                      their numbers; of the inputs, x and T come first and are
+//                                          required, and of the outputs s; the others are optional
+//     Attributes                           and read_attributes(api, info)
+//     Run<T>                               a call, and prepare<T>(api, context, attributes)
+//     kernels(set)                         those of the CPU
+//     run_cuda(run, stream)                where ONNX_SNN_CUDA is defined
+#pragma once
+
+#include <limits>
+#include <vector>
+
+#include "cpu_features.h"
+#include "neuron_cpu.h"
+#include "ort_abi.h"
+#include "status.h"
+
+namespace onnx_snn {
+
+constexpr size_t kX = 0, kT = 1;  // inputs
+constexpr size_t kS = 0;          // output
+
+// Threads come from the session's own pool.
+class SessionPool final : public Parallel {
+ public:
+  SessionPool(const ort_abi::Api& api, const ort_abi::KernelContext* context)
+      : api_(api), context_(context) {}
+
+  void run(ParallelBody body, size_t count, void* context) const override {
+    const size_t batches = count;  // each index by itself: a busy core then delays no more than one
+    check(api_.call<ort_abi::ParallelFor>(context_, body, count, batches, context));
+  }
+
+ private:
+  const ort_abi::Api& api_;
+  const ort_abi::KernelContext* context_;
+};
+
+// The kernels hold attributes only, so one of them may run in any number of threads.
+template <typename Op, typename T>
+struct CpuKernel {
+  const ort_abi::Api& api;
+  typename Op::Attributes attributes;
+  const NeuronKernels<Op::template Run>& kernels;
+
+  CpuKernel(const ort_abi::Api& api_table, const typename Op::Attributes& a)
+      : api(api_table), attributes(a), kernels(Op::kernels(required_instruction_set())) {}
+
+  void compute(ort_abi::KernelContext* context) const {
+    const auto run = Op::template prepare<T>(api, context, attributes);
+    run_on_cpu(kernels, run, SessionPool(api, context));
+  }
+
+  static constexpr const char* provider = nullptr;  // the CPU
+};
+
+#ifdef ONNX_SNN_CUDA
+template <typename Op, typename T>
+struct CudaKernel {
+  const ort_abi::Api& api;
+  typename Op::Attributes attributes;
+
+  CudaKernel(const ort_abi::Api& api_table, const typename Op::Attributes& a)
+      : api(api_table), attributes(a) {}
+
+  void compute(ort_abi::KernelContext* context) const {
+    void* stream = nullptr;
+    check(api.call<ort_abi::GetGpuComputeStream>(context, &stream));
+    Op::run_cuda(Op::template prepare<T>(api, context, attributes), stream);
+  }
+
+  static constexpr const char* provider = "CUDAExecutionProvider";
+};
+#endif
+
+template <typename T>
+constexpr ort_abi::ElementType kElementType = ort_abi::kUndefined;
+template <>
+constexpr ort_abi::ElementType kElementType<float> = ort_abi::kFloat;
+template <>
+constexpr ort_abi::ElementType kElementType<Half> = ort_abi::kFloat16;
+template <>
+constexpr ort_abi::ElementType kElementType<double> = ort_abi::kDouble;
+
+// The C callbacks. CreateKernelV2 and KernelComputeV2 are the ones that can report an error.
+template <template <typename, typename> class Kernel, typename Op, typename T>
+struct Callbacks {
+  using K = Kernel<Op, T>;
+  using CustomOp = ort_abi::CustomOp;
+
+  static ort_abi::Status* ORT_ABI_CALL create(const CustomOp*, const ort_abi::Api* api,
+                                              const ort_abi::KernelInfo* info, void** kernel) {
+    return guarded(api, Op::full_name,
+                   [&] { *kernel = new K(*api, Op::read_attributes(*api, info)); });
+  }
+  static ort_abi::Status* ORT_ABI_CALL compute(void* kernel, ort_abi::KernelContext* context) {
+    const K& self = *static_cast<const K*>(kernel);
+    return guarded(&self.api, Op::full_name, [&] { self.compute(context); });
+  }
+  static void ORT_ABI_CALL destroy(void* kernel) { delete static_cast<K*>(kernel); }
+
+  static const char* ORT_ABI_CALL name(const CustomOp*) { return Op::name; }
+  static const char* ORT_ABI_CALL provider(const CustomOp*) { return K::provider; }
+  static size_t ORT_ABI_CALL inputs(const CustomOp*) { return Op::inputs; }
+  static size_t ORT_ABI_CALL outputs(const CustomOp*) { return Op::outputs; }
+  static ort_abi::ElementType ORT_ABI_CALL input_type(const CustomOp*, size_t index) {
+    return index == kT ? ort_abi::kInt64 : kElementType<T>;
+  }
+  static ort_abi::ElementType ORT_ABI_CALL output_type(const CustomOp*, size_t) {
+    return kElementType<T>;
+  }
+  static ort_abi::Characteristic ORT_ABI_CALL input_kind(const CustomOp*, size_t index) {
+    return index == kX || index == kT ? ort_abi::kRequired : ort_abi::kOptional;
+  }
+  static ort_abi::Characteristic ORT_ABI_CALL output_kind(const CustomOp*, size_t index) {
+    return index == kS ? ort_abi::kRequired : ort_abi::kOptional;
+  }
+  // T decides shapes, so it is read on the host, on CUDA too.
+  static ort_abi::MemoryType ORT_ABI_CALL memory(const CustomOp*, size_t index) {
+    return index == kT ? ort_abi::kCpuInput : ort_abi::kDefaultMemory;
+  }
+  static int ORT_ABI_CALL one(const CustomOp*) { return 1; }
+  static int ORT_ABI_CALL latest(const CustomOp*) { return std::numeric_limits<int>::max(); }
+};
+
+template <template <typename, typename> class Kernel, typename Op, typename T>
+const ort_abi::CustomOp* make_op() {
+  using C = Callbacks<Kernel, Op, T>;
+  static const ort_abi::CustomOp op = [] {
+    ort_abi::CustomOp o = {};
+    o.version = ort_abi::kApiVersion;
+    o.create_kernel_v2 = C::create;
+    o.compute_v2 = C::compute;
+    o.destroy_kernel = C::destroy;
+    o.get_name = C::name;
+    o.get_execution_provider = C::provider;
+    o.get_input_type = C::input_type;
+    o.get_input_count = C::inputs;
+    o.get_output_type = C::output_type;
+    o.get_output_count = C::outputs;
+    o.get_input_characteristic = C::input_kind;
+    o.get_output_characteristic = C::output_kind;
+    o.get_input_memory_type = C::memory;
+    o.get_variadic_input_min_arity = C::one;
+    o.get_variadic_input_homogeneity = C::one;
+    o.get_variadic_output_min_arity = C::one;
+    o.get_variadic_output_homogeneity = C::one;
+    o.get_start_version = C::one;
+    o.get_end_version = C::latest;
+    return o;
+  }();
+  return &op;
+}
+
+template <template <typename, typename> class Kernel, typename Op>
+void add_ops(std::vector<const ort_abi::CustomOp*>* ops) {
+  ops->push_back(make_op<Kernel, Op, float>());
+  ops->push_back(make_op<Kernel, Op, Half>());
+  ops->push_back(make_op<Kernel, Op, double>());
+}
+
+template <typename Op>
+std::vector<const ort_abi::CustomOp*> neuron_ops() {
+  std::vector<const ort_abi::CustomOp*> ops;
+  add_ops<CpuKernel, Op>(&ops);
+#ifdef ONNX_SNN_CUDA
+  add_ops<CudaKernel, Op>(&ops);
+#endif
+  return ops;
+}
+
+}  // namespace onnx_snn

@@ -1,0 +1,10 @@
+"""The portable bodies: model-local functions of standard ONNX operators.
+
+onnxruntime inlines them where no native kernel is registered, so a converted file runs anywhere.
+A model can hold one function of a name: it is made for all nodes of the model that call it.
+"""
+
+from onnx_snn.ops.portable.if_neuron import ATTRIBUTES, Signature, if_neuron_function
+from onnx_snn.ops.portable.phase_neuron import phase_neuron_function
+
+__all__ = ["ATTRIBUTES", "Signature", "if_neuron_function", "phase_neuron_function"]
