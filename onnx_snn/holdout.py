@@ -51,6 +51,11 @@ class HoldOut:
                 yield kept
 
     @property
+    def size(self) -> int | None:
+        """Number of samples, those set aside as well; None where it is not known."""
+        return self._data.size
+
+    @property
     def is_repeatable(self) -> bool:
         """Whether it can be iterated more than once."""
         return self._data.is_repeatable

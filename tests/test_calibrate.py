@@ -10,7 +10,13 @@ from onnx import TensorProto
 
 from nets import Dyadic, Gaussian, Net, cnn, mlp, residual, run
 from onnx_snn import ActivationStats, convert
-from onnx_snn.calibrate import TensorStats, calibrate, percentile_key, spiking_nodes
+from onnx_snn.calibrate import (
+    TensorStats,
+    activation_bound,
+    calibrate,
+    percentile_key,
+    spiking_nodes,
+)
 from onnx_snn.data import Batch, Dataset, input_specs
 from onnx_snn.errors import (
     CalibrationError,
@@ -23,6 +29,7 @@ from onnx_snn.holdout import HoldOut
 from onnx_snn.load import load_graph
 from onnx_snn.model_io import read_model
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
+from onnx_snn.thresholds import Granularity, Mode, gains_by_channels, thresholds
 from simulator import expose, relus
 
 # The histogram rounds values to 12 significant bits; the promise to users is 0.1 %.
@@ -390,6 +397,146 @@ class TestMovingAverage:
             calibrate(load_graph(mlp(Dyadic())), [], batch_reduction="ema")
 
 
+def _error(a, theta, levels):
+    q = theta / levels
+    return np.mean((a - q * np.clip(np.floor(a / q + 0.5), 0, levels)) ** 2)
+
+
+class TestLeastError:
+    """Thresholds for the modes mse and auto."""
+
+    @pytest.mark.parametrize("batch_reduction", ["exact", "ema"])
+    def test_they_lose_least_of_the_original_activations(self, probe, batch_reduction):
+        model, x = cnn(Gaussian(1)), np.random.default_rng(0).normal(size=(200, 2, 8, 8))
+        x = x.astype(np.float32)
+        stats = _calibrate(model, x, levels=(4, 32), batch_reduction=batch_reduction)
+        for name, values in _activations(model, {"x": x}).items():
+            entry, channels = _by_node(stats)[name], np.moveaxis(values, 1, 0)
+            for levels in (4, 32):
+                layer, each = entry.mse[str(levels)], entry.channel_mse[str(levels)]
+                for seen, theta in [(values, layer), *zip(channels, each, strict=True)]:
+                    a = seen.astype(np.float64)
+                    if not a.any():
+                        assert theta == 0
+                        continue
+                    grid = a.max() * np.linspace(0.05, 1, 60)
+                    least = min(_error(a, candidate, levels) for candidate in grid)
+                    assert _error(a, theta, levels) <= 1.1 * least
+                assert layer <= values.max()
+                assert np.all(np.array(each) <= values.max(_channel_axes(values)))
+            assert entry.values == values.size // values.shape[1]
+
+    def test_without_channels(self, probe):
+        net = Net({"x": ["N", "L", 4]})
+        model, x = net.model(net.relu("x")), _inputs((9, 4), 50)
+        (entry,) = _calibrate(model, x, 7, levels=(8,)).tensors.values()
+        assert entry.mse["8"] > 0
+        assert (entry.channel_mse, entry.held_out_error) == ({}, {})
+
+    @pytest.mark.parametrize(
+        ("elem_type", "dtype"),
+        [(TensorProto.FLOAT16, np.float16), (TensorProto.DOUBLE, np.float64)],
+    )
+    def test_half_and_double(self, elem_type, dtype):
+        net = Net({"x": ["N", 3, 5]}, elem_type)
+        single = Net({"x": ["N", 3, 5]})
+        x = np.random.default_rng(0).normal(0, 1, (40, 3, 5)).astype(dtype)
+        (entry,) = _calibrate(net.model(net.relu("x")), x, levels=(8,)).tensors.values()
+        (expected,) = _calibrate(
+            single.model(single.relu("x")), x.astype(np.float32), levels=(8,)
+        ).tensors.values()
+        np.testing.assert_allclose(entry.channel_mse["8"], expected.channel_mse["8"], rtol=1e-6)
+
+    def test_an_axis_that_differs_from_batch_to_batch(self, probe):
+        net = Net({"x": ["N", 3, "L"]})
+        batches = [_inputs((3, length), 4, length) for length in (700, 9, 900)]
+        (entry,) = _calibrate(net.model(net.relu("x")), batches, levels=(8,)).tensors.values()
+        assert all(0.2 < theta <= 1 for theta in entry.channel_mse["8"])
+
+    def test_dead_channels_have_none(self):
+        net = Net({"x": ["N", 2]})
+        x = np.float32([[1, -1], [2, -2], [3, 0]])
+        (entry,) = _calibrate(net.model(net.relu("x")), x, levels=(4,)).tensors.values()
+        assert entry.channel_mse["4"][1] == 0 < entry.channel_mse["4"][0]
+
+    def test_are_the_same_every_time(self, probe):
+        model, x = cnn(Gaussian()), _inputs((2, 8, 8))
+        first = _calibrate(model, x, levels=(4, 8, 4), ltb=True)
+        assert _calibrate(model, x, levels=(8, 4), ltb=True) == first
+
+    def test_the_other_statistics_stay_the_same(self, probe):
+        model, x = cnn(Dyadic()), _inputs((2, 8, 8))
+        stats, plain = _calibrate(model, x, levels=(4,), ltb=True), _calibrate(model, x)
+        for entry, expected in zip(stats.tensors.values(), plain.tensors.values(), strict=True):
+            stripped = replace(
+                entry, mse={}, channel_mse={}, held_out_error={}, ltb=None, channel_ltb=[]
+            )
+            assert stripped == expected
+
+    @pytest.mark.parametrize("levels", [0, -1, 1.5, True])
+    def test_levels_out_of_range(self, levels):
+        with pytest.raises(OptionError, match="levels must be a whole number of at least 1"):
+            _calibrate(mlp(Dyadic()), _inputs((7,)), levels=(levels,))
+
+
+class TestAuto:
+    """One λ for each channel where held-out samples show that it is better."""
+
+    @staticmethod
+    def _entry(x, levels):
+        net = Net({"x": ["N", *x.shape[1:]]})
+        (entry,) = _calibrate(net.model(net.relu("x")), x, levels=(levels,)).tensors.values()
+        return entry
+
+    @staticmethod
+    def _heavy(samples):
+        """Channels of the same heavy-tailed distribution, with few values of each."""
+        random = np.random.default_rng(0)
+        return (random.standard_normal((samples, 64, 1)) ** 3).astype(np.float32)
+
+    def test_the_layer_with_scarce_data(self):
+        assert not gains_by_channels(self._entry(self._heavy(8), 32), 32)
+
+    def test_channels_of_very_different_range_with_plenty(self):
+        random = np.random.default_rng(0)
+        x = random.normal(0, 1, (200, 8, 50)) * 2.0 ** -np.arange(8)[:, None]
+        assert gains_by_channels(self._entry(x.astype(np.float32), 4), 4)
+
+    def test_the_layer_where_channels_are_alike(self):
+        x = np.random.default_rng(0).normal(0, 1, (200, 8, 50)).astype(np.float32)
+        assert not gains_by_channels(self._entry(x, 8), 8)
+
+
+class TestBound:
+    """The λ of Clip(x, 0, b) is at most b, whatever the rule."""
+
+    @staticmethod
+    def _clip(bound):
+        net = Net({"x": ["N", 3, 5]})
+        return net.model(net.op("Clip", "x", net.constant(0.0, "f4"), net.constant(bound, "f4")))
+
+    @pytest.mark.parametrize("batch_reduction", ["exact", "ema"])
+    @pytest.mark.parametrize("mode", ["max", "99.9%", "mse", "ltb"])
+    @pytest.mark.parametrize("granularity", ["layer", "channel", "auto"])
+    def test_no_rule_exceeds_it(self, batch_reduction, mode, granularity):
+        model = self._clip(0.7)
+        x = np.full((160, 3, 5), 5, np.float32)  # a mean of the bound itself, which ltb doubles
+        x[0, 0] = 0.1
+        options = {"levels": (4,), "ltb": True, "batch_reduction": batch_reduction}
+        stats = _calibrate(model, x, 20, **options)
+        (node,) = spiking_nodes(load_graph(model))
+        bounds = {node.outputs[0].name: activation_bound(node)}
+        (found,) = thresholds(stats, Mode.parse(mode), Granularity(granularity), 4, bounds).values()
+        assert np.all(found.scale.values <= np.float32(0.7))
+        assert np.all(found.scale.values > 0.6)
+
+    def test_of_an_activation(self):
+        (clip,) = spiking_nodes(load_graph(self._clip(6.0)))
+        assert activation_bound(clip) == 6
+        (*_, relu) = spiking_nodes(load_graph(mlp(Dyadic())))
+        assert activation_bound(relu) == np.inf
+
+
 class TestOptions:
     @pytest.mark.parametrize("percentile", [0, -1, 100.1, np.nan, np.inf])
     def test_percentile_out_of_range(self, percentile):
@@ -414,7 +561,16 @@ class TestOptions:
 class TestFile:
     @pytest.fixture
     def stats(self):
-        return _calibrate(cnn(Dyadic()), _inputs((2, 8, 8)), percentiles=(99, 99.9))
+        options = {"percentiles": (99, 99.9), "levels": (8,), "ltb": True}
+        return _calibrate(cnn(Dyadic()), _inputs((2, 8, 8)), **options)
+
+    def test_files_of_version_0_1_load(self, tmp_path):
+        old = {"node": "relu", "max": 2.0, "channel_max": [2.0], "quantiles": {}}
+        content = {"tensors": {"t": {**old, "channel_quantiles": {}}}, "samples": 3}
+        path = tmp_path / "stats.json"
+        path.write_text(json.dumps({"format": 1, **content, "batch_reduction": "exact"}))
+        expected = TensorStats("relu", 2.0, [2.0])
+        assert ActivationStats.load(path) == ActivationStats({"t": expected}, 3)
 
     def test_round_trip(self, stats, tmp_path):
         stats.save(tmp_path / "stats.json")
@@ -447,6 +603,8 @@ class TestFile:
             entry,
             channel_max=entry.channel_max[1:],
             channel_quantiles={k: v[1:] for k, v in entry.channel_quantiles.items()},
+            channel_mse={k: v[1:] for k, v in entry.channel_mse.items()},
+            channel_ltb=entry.channel_ltb[1:],
         )
         other = replace(stats, tensors={**stats.tensors, name: fewer})
         with pytest.raises(CalibrationError, match="another model"):
@@ -514,6 +672,17 @@ class TestFile:
             {"quantiles": {"99": "1"}},
             {"channel_quantiles": {"99": 1.0}},
             {"channel_quantiles": {"99": [1.0, 2.0]}},
+            {"mse": {"8": None}},
+            {"mse": 1.0},
+            {"channel_mse": {"8": [1.0]}},
+            {"held_out_error": {"8": [[1.0]]}},
+            {"held_out_error": {"8": [[1.0, "2"]]}},
+            {"held_out_error": [1.0]},
+            {"ltb": "1"},
+            {"ltb": 1},
+            {"channel_ltb": [1.0]},
+            {"values": "many"},
+            {"values": 1.5},
             {"more": 1},
         ],
     )

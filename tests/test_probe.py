@@ -31,13 +31,15 @@ def _shapes_net():
     return net.model({"a": rank_5, "b": rank_4, "c": rank_1})
 
 
-def _observe(make, model, x, level):
+def _observe(make, model, x, level, places=()):
     """What a probe says, by the name of the activation's node."""
     graph = load_graph(model)
     nodes = spiking_nodes(graph)
     tensors = [node.outputs[0] for node in nodes]
     floors = [np.full(channels_of(tensor) or 1, level, np.float32) for tensor in tensors]
-    seen = make(graph, tensors).observe({"x": x}, floors)
+    seen = make(graph, tensors).observe(
+        {"x": x}, floors, [places] * len(nodes) if len(places) else ()
+    )
     return dict(zip((node.name for node in nodes), seen, strict=True))
 
 
@@ -48,6 +50,10 @@ def _assert_same_values(seen, expected):
 
 def _native(graph, tensors):
     return NativeProbe(graph, tensors, _library())
+
+
+def _sampling(graph, tensors):
+    return NativeProbe(graph, tensors, _library(), is_sampling=True)
 
 
 def _activations(model, x):
@@ -108,3 +114,25 @@ def test_the_graph_is_not_changed(make):
     before = gs.export_onnx(graph).SerializeToString(deterministic=True)
     make(graph, [node.outputs[0] for node in spiking_nodes(graph)])
     assert gs.export_onnx(graph).SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize("make", [_sampling, ValueProbe])
+@pytest.mark.parametrize("samples", [1, 37])
+def test_samples_are_the_values_at_the_places(make, samples):
+    x = Dyadic()(samples, 4, 9)
+    model = _shapes_net()
+    places = np.array([0.0, 0.34, 0.999, 0.34, np.nextafter(1, 0)])
+    seen = _observe(make, model, x, 0.0625, places)
+    for name, values in _activations(model, x).items():
+        rows = values.reshape(samples, 4 if values.ndim in (2, 3, 4) else 1, -1)
+        features = rows.shape[2]
+        at = np.minimum(np.floor(places * features), features - 1).astype(int)
+        np.testing.assert_array_equal(seen[name].sample, rows[:, :, at])
+        assert seen[name].rows == samples * features
+
+
+@pytest.mark.parametrize("make", [_sampling, _native, ValueProbe])
+def test_no_places_no_samples(make):
+    seen = _observe(make, cnn(Dyadic()), Dyadic()(20, 2, 8, 8), 0.0)
+    assert len(seen) == 2
+    assert all(observed.sample is None for observed in seen.values())
