@@ -12,12 +12,12 @@ demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py --output demo
 
 test: lint $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 	$(MAKE) test-oldest
 
 # The oldest releases that pyproject.toml admits, of all that reads or runs a model.
 test-oldest: .venv-oldest/.installed
-	.venv-oldest/bin/python -m pytest -q -m "not heavy"
+	.venv-oldest/bin/python -m pytest -q -n auto --dist loadfile -m "not heavy"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -138,6 +138,7 @@ def _check_specification(model: onnx.ModelProto, origin: str) -> None:
     if not detach(model).fits_message:
         return  # the checker cannot take it from memory
     try:
+        model = _with_deprecated_replaced(model)
         # The checker insists on the shapes of outputs, which nobody else needs.
         complete = all(value.type.tensor_type.HasField("shape") for value in model.graph.output)
         onnx.checker.check_model(model if complete else onnx.shape_inference.infer_shapes(model))
@@ -145,6 +146,39 @@ def _check_specification(model: onnx.ModelProto, origin: str) -> None:
         raise ModelError(
             f"{origin}: breaks the ONNX specification: {_first_line(error)}"
         ) from error
+
+
+def _with_deprecated_replaced(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model that the checker takes: it refuses GroupNormalization of opsets 18 to 20.
+
+    onnx deprecated that form, but files have it and ``load`` reads it. InstanceNormalization has
+    the same inputs and outputs.
+    """
+    deprecated = _deprecated_group_normalizations(model)
+    if next(deprecated, None) is None:
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in _deprecated_group_normalizations(copy):
+        groups = next((a.i for a in node.attribute if a.name == "num_groups"), 0)
+        if groups < 1:
+            raise ValueError(
+                f"num_groups of GroupNormalization node '{node.name}' is {groups}, not 1 or more"
+            )
+        node.op_type = "InstanceNormalization"
+        kept = [a for a in node.attribute if a.name != "num_groups"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    return copy
+
+
+def _deprecated_group_normalizations(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    opsets = {e.version for e in model.opset_import if e.domain in _DEFAULT_DOMAINS}
+    if not opsets & {18, 19, 20}:
+        return
+    for node in nodes_of(model.graph.node):
+        if node.op_type == "GroupNormalization" and node.domain in _DEFAULT_DOMAINS:
+            yield node
 
 
 def _check_graph(graph: onnx.GraphProto, origin: str) -> None:

@@ -26,10 +26,10 @@ from onnx_snn.thresholds import Threshold
 from random_graphs import networks, samples
 
 many = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
-few = settings(many, max_examples=25)
-fewer = settings(many, max_examples=15)
+few = settings(many, max_examples=15)
+fewer = settings(many, max_examples=10)
 T = {steps: {"T": np.array(steps, np.int64)} for steps in (5, 64, 1024)}
 
 

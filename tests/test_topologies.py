@@ -16,11 +16,12 @@ pytestmark = pytest.mark.heavy
 CONSTANT_OPS = ("Unsqueeze", "Reshape")
 
 
-@pytest.mark.parametrize("name", TOPOLOGIES)
+# Scope session: next to the other tests of the same network, which is built once for all of them.
+@pytest.mark.parametrize("name", TOPOLOGIES, scope="session")
 def test_every_layer_has_a_sane_magnitude_and_the_classes_tell_images_apart(name):
     model = topology(name)
     onnx.checker.check_model(model)
-    one, other = (_activations(model, x[None]) for x in images(2, seed=99))
+    one, other = _activations(model, images(2, seed=99))
     for activation in one:
         assert np.isfinite(one[activation]).all()
         assert 1e-2 < np.std([one[activation], other[activation]]) < 1e3, activation
@@ -41,9 +42,8 @@ def test_batch_normalisation_finds_the_statistics_that_it_holds():
     model = topology("resnet50")
     node = next(node for node in model.graph.node if node.op_type == "BatchNormalization")
     held = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-    x = np.concatenate(
-        [_activations(model, image[None])[node.input[0]] for image in images(4, seed=1)]
-    )
+    activations = _activations(model, images(4, seed=1), [node.input[0]])
+    x = np.concatenate([each[node.input[0]] for each in activations])
     np.testing.assert_allclose(held[node.input[3]], x.mean(axis=(0, 2, 3)), atol=1e-3)
     # The builder varies the variance by up to 10 %.
     np.testing.assert_allclose(held[node.input[4]], x.var(axis=(0, 2, 3)), rtol=0.11)
@@ -70,28 +70,31 @@ def test_other_networks_take_images_of_one_size():
         topology("vgg19", image=64)
 
 
-def _activations(model: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
-    """What every node yields, its first output only: Dropout's second is a mask."""
+def _activations(
+    model: onnx.ModelProto, x: np.ndarray, names: list[str] | None = None
+) -> list[dict[str, np.ndarray]]:
+    """What these nodes, or all, yield for each image: first outputs only, no masks of Dropout."""
     graph = model.graph
     constant = {tensor.name for tensor in graph.initializer}
     (data,) = (value.name for value in graph.input if value.name not in constant)
     declared = list(graph.output)
-    names = [
+    names = names or [
         node.output[0]
         for node in graph.node
         if not (node.op_type in CONSTANT_OPS and node.input[0] in constant)
+        and node.op_type != "Softmax"
     ]
     del graph.output[:]  # and back below: a copy of the largest models would cost 0.6 GB
     graph.output.extend(
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
     )
     try:
-        outputs = session(model).run(None, {data: x})
+        reader = session(model)
     finally:
         del graph.output[:]
         graph.output.extend(declared)
-    classes = [node.output[0] for node in graph.node if node.op_type == "Softmax"]
-    return {n: y for n, y in zip(names, outputs, strict=True) if n not in classes}
+    outputs = (reader.run(None, {data: image[None]}) for image in x)
+    return [dict(zip(names, values, strict=True)) for values in outputs]
 
 
 def _logits(graph: onnx.GraphProto) -> str:

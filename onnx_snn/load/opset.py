@@ -24,11 +24,14 @@ def raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with opset 18, or as it is if its opset is newer.
 
     Raises:
-        UnsupportedModelError: it uses an operator that has no counterpart in opset 18.
+        UnsupportedModelError: it uses an operator that has no counterpart in opset 18, or it is in
+            training mode.
     """
     version = opset_of(model)
     if version >= MIN_OPSET:
         return model
+    if version < 7:
+        _refuse_training(model.graph)
     if version < 13:
         _flatten_hardmax(model.graph)
     try:
@@ -42,6 +45,18 @@ def raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     if version < 11:
         _resize_as_before(model.graph)
     return model
+
+
+def _refuse_training(graph: onnx.GraphProto) -> None:
+    """BatchNormalization before opset 7 is in training mode unless ``is_test`` says otherwise."""
+    for node in graph.node:
+        is_test = any(a.name == "is_test" and a.i for a in node.attribute)
+        if node.op_type == "BatchNormalization" and not is_test:
+            raise UnsupportedModelError(
+                f"BatchNormalization node '{node.name or node.output[0]}' is in training mode "
+                "(is_test is 0), so that its output depends on the batch; export the model in "
+                "evaluation mode (model.eval())"
+            )
 
 
 def _flatten_hardmax(graph: onnx.GraphProto) -> None:

@@ -66,6 +66,7 @@ def _reshape(edit: Editor, node: onnx.NodeProto) -> None:
         _keep_batch(entries, shape, edit.batch)
     elif target and target[0] in (BATCH, edit.batch):
         _restore_batch(entries, edit.runs.elements_per_sample(node.input[0]))
+    _spell_out(entries, shape, edit.runs.elements_per_sample(node.input[0]))
     if entries != target and entries.count(-1) <= 1:
         _set_constant(edit, node, 1, "target", entries)
         _drop_attribute(node, "allowzero")
@@ -107,6 +108,17 @@ def _restore_batch(entries: list[int], per_sample: int | None) -> None:
         features[features.index(-1)] = per_sample // rest
     if math.prod(features) == per_sample:
         entries[:] = [-1, *features]
+
+
+def _spell_out(entries: list[int], shape: list[Size] | None, per_sample: int | None) -> None:
+    """``[0, -1]`` → ``[0, 512]``: of a batch of no samples, -1 cannot be worked out."""
+    if per_sample is None or not shape or shape[0] != BATCH or entries[:1] != [0]:
+        return
+    features = [shape[k] if entry == 0 else entry for k, entry in enumerate(entries) if k]
+    sizes = [size for size in features if isinstance(size, int)]
+    known = math.prod(size for size in sizes if size != -1)
+    if len(sizes) == len(features) and sizes.count(-1) == 1 and known and per_sample % known == 0:
+        entries[entries.index(-1)] = per_sample // known
 
 
 def _same_count(these: Sequence[Size], those: Sequence[Size]) -> bool | None:

@@ -6,10 +6,13 @@ import onnx_graphsurgeon as gs
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import onnx_snn
 from loading import ops, sample
 from nets import Gaussian, Net, run
 from onnx_snn.analyse import analyse
+from onnx_snn.errors import ModelError
 from onnx_snn.load import load_graph
+from onnx_snn.model_io import read_model
 from onnx_snn.operators import Kind
 
 CHANNELS, GROUPS = 6, 3
@@ -103,3 +106,36 @@ def test_layers_behind_it_have_shapes_and_nothing_is_refused():
     kinds = [verdict.kind for verdict in analyse(graph).verdicts]
     assert Kind.REFUSED not in kinds
     assert kinds.count(Kind.DIFFERENTIAL) == 1  # the other stands before the first neuron
+
+
+@pytest.mark.parametrize("opset", [18, 19, 20])
+def test_the_form_that_onnx_deprecated_is_converted(opset):
+    model = _behind_relu(opset)
+    x = {"x": np.random.default_rng(2).uniform(0, 1, (8, CHANNELS, 4, 5)).astype(np.float32)}
+    snn = onnx_snn.convert(model, x, timesteps=256, holdout=0).model
+    (actual,) = onnx_snn.create_session(snn).run(None, x)
+    expected = np.maximum(_expected(x["x"], opset), 0)
+    assert np.abs(actual - expected).mean() < 0.02 * np.abs(expected).mean()
+    assert model.graph.node[0].op_type == "GroupNormalization"  # the user's model is as it was
+
+
+@pytest.mark.parametrize("groups", [0, -1])
+def test_groups_are_counted_from_one(groups):
+    model = _behind_relu(18)
+    model.graph.node[0].attribute[0].i = groups
+    with pytest.raises(ModelError, match=f"num_groups.*'norm' is {groups}"):
+        read_model(model)
+
+
+def test_what_else_the_specification_says_of_it_is_checked():
+    model = _behind_relu(18)
+    del model.graph.node[0].input[2]
+    with pytest.raises(ModelError, match="specification"):
+        read_model(model)
+
+
+def _behind_relu(opset):
+    model = _model(opset, 4, 5)
+    model.graph.node.append(helper.make_node("Relu", ["y"], ["z"]))
+    model.graph.output[0].name = "z"
+    return model

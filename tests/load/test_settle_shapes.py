@@ -37,7 +37,7 @@ def _node(graph, op):
 class TestReshape:
     @pytest.mark.parametrize(
         ("rest", "expected"),
-        [([-1], [0, -1]), ([24], [0, 24]), ([4, 6], [0, 4, 6]), ([2, -1, 3], [0, 2, -1, 3])],
+        [([-1], [0, 24]), ([24], [0, 24]), ([4, 6], [0, 4, 6]), ([2, -1, 3], [0, 2, 4, 3])],
         ids=str,
     )
     def test_the_batch_is_copied(self, rest, expected):
@@ -339,3 +339,11 @@ def test_every_batch_size_gives_the_same_samples():
     (whole,) = clean.run(None, {"x": x})
     parts = [clean.run(None, {"x": x[k : k + 1]})[0] for k in range(7)]
     np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", [[0, -1], [0, 2, -1], [-1, 24], [0, -1, 2, 3]], ids=str)
+def test_a_batch_of_no_samples(target):
+    net = Net({"x": ["N", 2, 3, 4]})
+    graph = load_graph(net.model(net.op("Reshape", net.relu("x"), net.constant(target, "int64"))))
+    (y,) = run(gs.export_onnx(graph), {"x": np.zeros((0, 2, 3, 4), np.float32)})
+    assert y.shape == (0, *np.zeros(24).reshape(target[1:]).shape)

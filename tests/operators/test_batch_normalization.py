@@ -114,3 +114,17 @@ def test_older_opsets(opset, attributes):
 def test_one_number_per_pixel_is_refused_by_load(opset):
     with pytest.raises(UnsupportedModelError, match="spatial"):
         load_graph(_old(opset, spatial=0))
+
+
+@pytest.mark.parametrize("attributes", [{}, {"is_test": 0}], ids=str)
+def test_opset_6_is_in_training_mode_unless_it_says_otherwise(attributes):
+    with pytest.raises(UnsupportedModelError, match=r"'bn' is in training mode .*model\.eval\(\)"):
+        load_graph(_old(6, **attributes))
+
+
+def test_opset_6_in_test_mode():
+    model = _old(6, is_test=1, epsilon=0.1)
+    factor, shift = BatchNormalization.affine(only_node(model))
+    # y = γ·(x − μ)/√(σ² + ε) + β, of which all parameters are 0.5.
+    np.testing.assert_allclose(factor, 0.5 / np.sqrt(0.6), rtol=1e-6)
+    np.testing.assert_allclose(shift, 0.5 - 0.25 / np.sqrt(0.6), rtol=1e-6)
