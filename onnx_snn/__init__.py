@@ -4,6 +4,8 @@ from onnx_snn.calibrate import ActivationStats
 from onnx_snn.convert import Conversion, convert
 from onnx_snn.errors import OnnxSnnError
 from onnx_snn.evaluate import Evaluation, evaluate
+from onnx_snn.explain import LayerError, explain
+from onnx_snn.reference import reference
 from onnx_snn.reschedule import reschedule
 from onnx_snn.session import create_session, get_library_path
 from onnx_snn.stream import Stream
@@ -12,11 +14,14 @@ __all__ = [
     "ActivationStats",
     "Conversion",
     "Evaluation",
+    "LayerError",
     "OnnxSnnError",
     "Stream",
     "convert",
     "create_session",
     "evaluate",
+    "explain",
     "get_library_path",
+    "reference",
     "reschedule",
 ]

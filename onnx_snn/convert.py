@@ -5,25 +5,28 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnx_snn.analyse import Analysis, analyse
-from onnx_snn.calibrate import ActivationStats, calibrate, spiking_nodes
+from onnx_snn.analyse import analyse
+from onnx_snn.calibrate import ActivationStats, activation_bound, calibrate, spiking_nodes
+from onnx_snn.choose import Choice, candidates, cheapest
+from onnx_snn.coding import Coding, InputCoding
 from onnx_snn.compute import graded_share, operations
-from onnx_snn.data import Dataset, ImagePreprocessing, first_samples, input_specs
+from onnx_snn.data import Batch, Dataset, ImagePreprocessing, first_samples, input_specs
 from onnx_snn.errors import CalibrationError, OptionError
 from onnx_snn.evaluate import Evaluation, measure, repeated
+from onnx_snn.explain import LayerError, layer_errors
 from onnx_snn.export import THRESHOLDS_KEY, export
 from onnx_snn.holdout import HoldOut
 from onnx_snn.load import load_graph
 from onnx_snn.model_io import ModelSource, model_hash, read_model, write_model
-from onnx_snn.neuron import Neuron
 from onnx_snn.options import parse_choice
 from onnx_snn.passes.average_max_pools import average_max_pools
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
@@ -31,16 +34,19 @@ from onnx_snn.passes.normalise import normalise
 from onnx_snn.passes.put_on_schedule import put_on_schedule
 from onnx_snn.passes.rewrite_activations import rewrite_activations
 from onnx_snn.passes.spike import spike
+from onnx_snn.plan import Plan, all_steps
+from onnx_snn.presets import settings
 from onnx_snn.probe import channels_of
 from onnx_snn.progress import progress_bar
 from onnx_snn.report import ConversionReport, LayerReport
-from onnx_snn.scale import Scale
-from onnx_snn.schedule import Readout, Schedule, ScheduleOptions
-from onnx_snn.spiking_graph import InputCoding
-from onnx_snn.thresholds import Granularity, Mode, Threshold, thresholds
+from onnx_snn.schedule import Readout, Schedule, ScheduleOptions, ScheduleRecord
+from onnx_snn.thresholds import Rule, thresholds
 
 _CHECK = 3 * 10**10
 """Operations that checking the result may take, if a quarter of those of calibration are fewer."""
+
+_EXPLAINED = 32
+"""Samples on which the errors of each layer are told by their causes."""
 
 
 class MaxPool(StrEnum):
@@ -77,17 +83,22 @@ def convert(
     model: ModelSource,
     calibration_data: Any = None,
     *,
-    mode: str | float = "99.9%",
-    timesteps: int = 32,
-    neuron: str = "if",
-    v_init: float = 0.5,
-    reset: str = "subtract",
-    granularity: str = "layer",
+    preset: str | None = None,
+    timesteps: int | None = None,
+    max_loss: float | None = None,
+    mode: str | float | None = None,
+    neuron: str | None = None,
+    coding: str | None = None,
+    drain_steps: int | None = None,
+    v_init: float | None = None,
+    reset: str | None = None,
+    granularity: str | None = None,
+    bias_calibration: bool | None = None,
     schedule: str = "layer",
     block: int = 1,
     readout: str = "mean",
     input_coding: str = "constant",
-    batch_reduction: str = "exact",
+    batch_reduction: str | None = None,
     batch_size: int = 64,
     holdout: float = 0.1,
     stats: ActivationStats | None = None,
@@ -100,15 +111,28 @@ def convert(
     Args:
         model: path, bytes or ``ModelProto`` of the trained network.
         calibration_data: a few hundred samples like those of the task; see ``Dataset``.
-        mode: threshold rule: ``"max"``, a percentile such as ``"99.9%"``, or a factor of the
-            maximum in (0, 1].
-        timesteps: default number of time steps T; can be changed for each run.
+        preset: ``"default"``, ``"binary"``, ``"classic"``, ``"lossless"`` or ``"radix"``; see
+            ``onnx_snn.presets``. The settings that are None below are the preset's.
+        timesteps: default number of time steps T; can be changed for each run. None: 32, or
+            what ``max_loss`` asks for.
+        max_loss: points in percent that may be lost against the ANN on the samples held out: of
+            accuracy where the data has labels, else of agreement. The preset (if none is given)
+            and T (if none is given) with the fewest spikes within this bound are taken.
+        mode: threshold rule: ``"max"``, a percentile such as ``"99.9%"``, a factor of the
+            maximum in (0, 1], ``"mse"`` (least squared error at T) or ``"ltb"``.
         neuron: ``"if"`` (spikes 0 and 1), ``"signed"`` (−1 too, which takes a spike back) or
             ``"burst(m)"`` (up to m spikes in a step); see ``onnx_snn.neuron``.
+        coding: how T steps carry a number: ``"rate"``, ``"drain"``, ``"two_phase"`` or
+            ``"radix"``; see ``onnx_snn.coding``.
+        drain_steps: for drain, how many steps the network may run on after the T steps of the
+            input until it is silent; None: 4·T.
         v_init: membrane before the first step, in units of the threshold. 0.5 halves the
             rounding error of the rate; 0 is the classic choice.
         reset: ``"subtract"`` (soft reset: unbiased) or ``"zero"`` (hard reset).
-        granularity: one threshold per ``"layer"`` or per ``"channel"``.
+        granularity: one threshold per ``"layer"`` or per ``"channel"``, or ``"auto"``: for each
+            layer what did better on samples held out.
+        bias_calibration: correct biases layer by layer until the mean rate of each channel is
+            the ANN's mean activation.
         schedule: ``"layer"``, ``"loop"`` or ``"step"``; see ``onnx_snn.schedule``.
         block: steps evaluated together in ``"loop"``.
         readout: ``"mean"`` over T, or the ``"running"`` mean at every step, [T, N, …].
@@ -131,74 +155,223 @@ def convert(
     Raises:
         OnnxSnnError: see ``onnx_snn.errors``; nothing is converted halfway.
     """
-    rule = Mode.parse(mode)
-    options = ScheduleOptions(
-        schedule=parse_choice(Schedule, schedule, "schedule"),
-        readout=parse_choice(Readout, readout, "readout"),
-        timesteps=timesteps,
-        block=block,
-    )
-    coding: InputCoding = parse_choice(InputCoding, input_coding, "input_coding")
-    grain: Granularity = parse_choice(Granularity, granularity, "granularity")
+    shown: InputCoding = parse_choice(InputCoding, input_coding, "input_coding")
     pooling: MaxPool = parse_choice(MaxPool, max_pool, "max_pool")
-    kind = Neuron.parse(neuron, v_init, reset)
-    source = read_model(model)
-
-    graph = load_graph(source)
-    analysis = analyse(graph)
-    analysis.raise_if_refused(strict)
-    share = graded_share(graph, analysis)
-    work = sum(operations(node) for node in graph.nodes)
-    ann = gs.export_onnx(graph)
-    if pooling is MaxPool.AVERAGE:
-        average_max_pools(graph)
-    rewrite_activations(graph)
-    fold_batch_normalization(graph)
-
-    aside: HoldOut | None = None
-    if stats is None:
-        data = Dataset(
-            _given(calibration_data), input_specs(ann), batch_size, preprocessing=preprocessing
+    plans = []
+    for name, steps in candidates(preset, timesteps, coding, searches=max_loss is not None):
+        chosen = settings(
+            name,
+            shown,
+            mode=mode,
+            neuron=neuron,
+            coding=coding,
+            v_init=v_init,
+            reset=reset,
+            granularity=granularity,
+            batch_reduction=batch_reduction,
+            bias_calibration=bias_calibration,
         )
-        aside = HoldOut(data, holdout)
-        with progress_bar("calibrating", data.size) as advance:
-            stats = calibrate(
-                graph,
-                aside,
-                percentiles=rule.percentiles,
-                batch_reduction=batch_reduction,
+        options = ScheduleOptions(
+            schedule=parse_choice(Schedule, schedule, "schedule"),
+            readout=parse_choice(Readout, readout, "readout"),
+            timesteps=all_steps(chosen.coding, steps, drain_steps),
+            block=block,
+        )
+        plans.append(Plan(name, chosen, steps, shown, options))
+    if max_loss is not None and stats is not None:
+        raise OptionError("max_loss is judged on calibration data; give them instead of stats")
+
+    network = _Network(read_model(model), pooling, strict)
+    samples: HoldOut | None = None
+    if stats is None:
+        given, specs = _given(calibration_data), input_specs(network.ann)
+        data = Dataset(given, specs, batch_size, preprocessing=preprocessing)
+        samples = HoldOut(data, holdout)
+        stats = network.calibrate(samples, plans)
+    if max_loss is None:
+        return network.convert(plans[0], stats, samples)
+    return _choose(network, plans, stats, samples, max_loss)
+
+
+def _choose(
+    network: _Network,
+    plans: Sequence[Plan],
+    stats: ActivationStats,
+    samples: HoldOut | None,
+    max_loss: float,
+) -> Conversion:
+    """Convert in all ways, and take the cheapest within the bound."""
+    choices, results = [], []
+    with progress_bar("choosing T", len(plans)) as advance:
+        for plan in plans:
+            results.append(network.convert(plan, stats, samples, is_checked=True))
+            choices.append(_choice(plan, results[-1].report))
+            advance(1)
+    best = cheapest(choices, max_loss)
+    choices[best] = replace(choices[best], is_chosen=True)
+    report = replace(results[best].report, choices=choices)
+    return replace(results[best], report=report)
+
+
+def _choice(plan: Plan, report: ConversionReport) -> Choice:
+    if report.loss is None or report.spikes_per_neuron is None:
+        raise OptionError("max_loss needs a network that tells classes; choose T by evaluate")
+    return Choice(
+        plan.preset, plan.timesteps, report.latency, report.spikes_per_neuron, report.loss
+    )
+
+
+class _Network:
+    """A trained network, ready to be converted in one or more ways.
+
+    Args:
+        source: the model.
+        pooling: what becomes of maximum pooling.
+        strict: whether to refuse what would stay graded.
+    """
+
+    def __init__(self, source: onnx.ModelProto, pooling: MaxPool, strict: bool) -> None:
+        self.source = source
+        graph = load_graph(source)
+        self._analysis = analyse(graph)
+        self._analysis.raise_if_refused(strict)
+        self._graded_share = graded_share(graph, self._analysis)
+        self._work = sum(operations(node) for node in graph.nodes)
+        self.ann = gs.export_onnx(graph)
+        if pooling is MaxPool.AVERAGE:
+            average_max_pools(graph)
+        rewrite_activations(graph)
+        fold_batch_normalization(graph)
+        self._graph = graph
+        self._neurons = {node.outputs[0].name: node for node in spiking_nodes(graph)}
+
+    def calibrate(self, samples: HoldOut, plans: Sequence[Plan]) -> ActivationStats:
+        """What all plans need to know about the activations."""
+        modes = [plan.settings.mode for plan in plans]
+        levels = {n for plan in plans for n in plan.settings.fitted_levels(plan.timesteps)}
+        with progress_bar("calibrating", samples.size) as advance:
+            return calibrate(
+                self._graph,
+                samples,
+                percentiles=sorted({p for mode in modes for p in mode.percentiles}),
+                batch_reduction=plans[0].settings.batch_reduction,
+                levels=sorted(levels),
+                ltb=any(mode.rule is Rule.LTB for mode in modes),
                 progress=advance,
             )
-    _check_stats(graph, stats)
 
-    names = {node.outputs[0].name: node.name for node in spiking_nodes(graph)}
-    ops = {node.name: node.op for node in spiking_nodes(graph)}
-    limits = thresholds(stats, rule, grain)
-    scales = normalise(graph, analyse(graph), limits)
-    network = spike(graph, analyse(graph), kind, coding)
-    record = put_on_schedule(network, options)
-    lambdas = {names[tensor]: scale for tensor, scale in scales.items()}
-    snn = export(network.graph, record, _metadata(source, rule, grain, lambdas))
+    def convert(
+        self,
+        plan: Plan,
+        stats: ActivationStats,
+        samples: HoldOut | None,
+        *,
+        is_checked: bool = False,
+    ) -> Conversion:
+        """From the folded graph to the spiking network, and a report.
 
-    validation = None
-    if aside is not None:
-        allowed = max(_CHECK, work * stats.samples // 4)
-        affordable = first_samples(aside.validation, allowed // (work * timesteps + 1))
-        samples = [repeated(batch, record) for batch in affordable if len(batch)]
-        validation = measure(snn, samples, ann=ann) if samples else None
-    report = _report(
-        analysis,
-        share,
-        ops,
-        names,
-        scales,
-        limits,
-        stats,
-        options,
-        validation,
-        bool(aside and aside.held_out),
-    )
-    return Conversion(snn, report, stats)
+        Args:
+            plan: how.
+            stats: of this network's activations.
+            samples: to check the result on, as far as that does not take too long.
+            is_checked: whether to check it however long it takes.
+        """
+        self._check(stats)
+        chosen, graph = plan.settings, self._graph.copy()
+        levels = chosen.levels(plan.timesteps)
+        bounds = {tensor: activation_bound(node) for tensor, node in self._neurons.items()}
+        limits = thresholds(stats, chosen.mode, chosen.granularity, levels, bounds)
+        scales = normalise(graph, analyse(graph), limits)
+        network = spike(
+            graph,
+            analyse(graph),
+            chosen.neuron,
+            plan.input_coding,
+            chosen.coding,
+            plan.window,
+        )
+        record = put_on_schedule(network, plan.schedule)
+        names = {tensor: node.name for tensor, node in self._neurons.items()}
+        lambdas = {names[tensor]: scale.values.tolist() for tensor, scale in scales.items()}
+        snn = export(network.graph, record, self._metadata(plan, lambdas))
+        shown = self._shown(record, stats, samples, is_checked)
+        found = measure(snn, shown, ann=self.ann) if shown else Evaluation(0, record.timesteps, {})
+        is_rate = chosen.coding is Coding.RATE and not is_checked
+        layers = [
+            LayerReport(
+                names[tensor],
+                self._neurons[tensor].op,
+                scale,
+                limits[tensor].is_dead,
+                found.firing_rates.get(names[tensor]),
+                _size(self._neurons[tensor].outputs[0]),
+            )
+            for tensor, scale in scales.items()
+        ]
+        report = ConversionReport(
+            verdicts=self._analysis.verdicts,
+            layers=layers,
+            graded_share=self._graded_share,
+            calibration_samples=stats.samples,
+            preset=plan.preset,
+            mode=str(chosen.mode),
+            timesteps=plan.schedule.timesteps,
+            latency=plan.latency(len(layers)),
+            validation_samples=found.samples,
+            held_out=bool(samples and samples.held_out),
+            agreement=_last(found.agreement),
+            accuracy=_last(found.accuracy),
+            ann_accuracy=found.ann_accuracy,
+            output_error=_last(found.output_error),
+            silent=found.silent,
+            errors=self._explained(snn, shown) if shown and is_rate else [],
+        )
+        return Conversion(snn, report, stats)
+
+    def _check(self, stats: ActivationStats) -> None:
+        differing = self._neurons.keys() ^ stats.tensors.keys() or {
+            name
+            for name, node in self._neurons.items()
+            if len(stats.tensors[name].channel_max) not in (0, channels_of(node.outputs[0]))
+        }
+        if differing:
+            raise CalibrationError(
+                f"the calibration statistics are of another model ('{min(differing)}' differs); "
+                "calibrate this one"
+            )
+
+    def _shown(
+        self,
+        record: ScheduleRecord,
+        stats: ActivationStats,
+        samples: HoldOut | None,
+        is_checked: bool,
+    ) -> list[Batch]:
+        """The samples that the result is checked on, as the network takes them."""
+        aside = samples.validation if samples else []
+        if not is_checked:
+            allowed = max(_CHECK, self._work * stats.samples // 4)
+            aside = list(first_samples(aside, allowed // (self._work * record.timesteps + 1)))
+        return [repeated(batch, record) for batch in aside if len(batch)]
+
+    def _explained(self, snn: onnx.ModelProto, shown: Sequence[Batch]) -> list[LayerError]:
+        """Where each layer's rates go wrong, on a few samples."""
+        return layer_errors(snn, self._graph, list(first_samples(shown, _EXPLAINED)))
+
+    def _metadata(self, plan: Plan, lambdas: Mapping[str, Any]) -> dict[str, str]:
+        """What a converted file says about itself; the source's own entries are kept."""
+        return {
+            **{entry.key: entry.value for entry in self.source.metadata_props},
+            "onnx_snn.version": version("onnx-snn"),
+            "onnx_snn.versions": json.dumps(
+                {name: version(name) for name in ("numpy", "onnx", "onnx-graphsurgeon")}
+            ),
+            "onnx_snn.source_sha256": model_hash(self.source),
+            "onnx_snn.preset": plan.preset,
+            "onnx_snn.mode": str(plan.settings.mode),
+            "onnx_snn.granularity": plan.settings.granularity.value,
+            THRESHOLDS_KEY: json.dumps(lambdas),
+        }
 
 
 def _given(data: Any) -> Any:
@@ -210,67 +383,12 @@ def _given(data: Any) -> Any:
     return data
 
 
-def _check_stats(graph: gs.Graph, stats: ActivationStats) -> None:
-    tensors = {node.outputs[0].name: node.outputs[0] for node in spiking_nodes(graph)}
-    differing = tensors.keys() ^ stats.tensors.keys() or {
-        name
-        for name, tensor in tensors.items()
-        if len(stats.tensors[name].channel_max) not in (0, channels_of(tensor))
-    }
-    if differing:
-        raise CalibrationError(
-            f"the calibration statistics are of another model ('{min(differing)}' differs); "
-            "calibrate this one"
-        )
-
-
-def _metadata(
-    source: onnx.ModelProto, mode: Mode, granularity: Granularity, lambdas: Mapping[str, Scale]
-) -> dict[str, str]:
-    """What a converted file says about itself; the source's own entries are kept."""
-    return {
-        **{entry.key: entry.value for entry in source.metadata_props},
-        "onnx_snn.version": version("onnx-snn"),
-        "onnx_snn.versions": json.dumps(
-            {name: version(name) for name in ("numpy", "onnx", "onnx-graphsurgeon")}
-        ),
-        "onnx_snn.source_sha256": model_hash(source),
-        "onnx_snn.mode": str(mode),
-        "onnx_snn.granularity": granularity.value,
-        THRESHOLDS_KEY: json.dumps(
-            {name: scale.values.tolist() for name, scale in lambdas.items()}
-        ),
-    }
-
-
-def _report(
-    analysis: Analysis,
-    share: float,
-    ops: Mapping[str, str],
-    names: Mapping[str, str],
-    scales: Mapping[str, Scale],
-    limits: Mapping[str, Threshold],
-    stats: ActivationStats,
-    options: ScheduleOptions,
-    validation: Evaluation | None,
-    held_out: bool,
-) -> ConversionReport:
-    rates = validation.firing_rates if validation else {}
-    layers = [
-        LayerReport(name, ops[name], scales[tensor], limits[tensor].is_dead, rates.get(name))
-        for tensor, name in names.items()
-    ]
-    return ConversionReport(
-        verdicts=analysis.verdicts,
-        layers=layers,
-        graded_share=share,
-        calibration_samples=stats.samples,
-        timesteps=options.timesteps,
-        validation_samples=validation.samples if validation else 0,
-        held_out=held_out,
-        agreement=_last(validation.agreement) if validation else None,
-        output_error=_last(validation.output_error) if validation else None,
-    )
+def _size(tensor: gs.Variable) -> int | None:
+    """Number of neurons, where it does not depend on the input's."""
+    sizes = tensor.shape[1:]
+    if not all(isinstance(size, int) for size in sizes):
+        return None
+    return int(np.prod(sizes, dtype=np.int64))
 
 
 def _last(values: Sequence[float] | None) -> float | None:

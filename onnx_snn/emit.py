@@ -88,7 +88,7 @@ class Emitter:
         one = self.const(1)
         first = self.node("Add", [start, one])
         numbers = self.node("Range", [first, self.node("Add", [first, count]), one])
-        typed = self.node("CastLike", [numbers, like])
+        typed = self.node("CastLike", [numbers, like], dtype=like.dtype)
         rank = self.node("Shape", [self.node("Shape", [like])])
         one_each = gs.Constant(self._name("one"), np.ones(1, np.int64))
         ones = self.node("ConstantOfShape", [rank], value=one_each)
@@ -97,4 +97,4 @@ class Emitter:
             [self.vector(count), self.node("Slice", [ones, self.const([1]), self.const([_END])])],
             axis=0,
         )
-        return self.node("Reshape", [typed, steps])
+        return self.node("Reshape", [typed, steps], dtype=like.dtype)

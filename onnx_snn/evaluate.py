@@ -29,7 +29,7 @@ from onnx_snn.load import load_graph
 from onnx_snn.model_io import ModelSource, read_model
 from onnx_snn.onnxruntime_api import onnxruntime
 from onnx_snn.open_session import open_session
-from onnx_snn.ops import DOMAIN, IF_NEURON
+from onnx_snn.ops import DOMAIN, NEURONS
 from onnx_snn.options import check_positive
 from onnx_snn.progress import progress_bar
 from onnx_snn.reschedule import reschedule
@@ -51,7 +51,8 @@ class Evaluation:
     Attributes:
         samples: number of samples.
         timesteps: T.
-        firing_rates: mean spikes per neuron and step, by the name of the neurons' node.
+        firing_rates: mean spikes per neuron and step, by the name of the neurons' node; negative
+            spikes count as well.
         accuracy: share of samples classified as labelled; None without labels.
         agreement: share of samples classified as by the ANN; None without the ANN. The classes
             are those of the first output that has some: the greatest entry of each row of
@@ -60,6 +61,8 @@ class Evaluation:
         output_error: root mean square of SNN − ANN, divided by that of the ANN, of the first
             floating-point output; None without the ANN or such an output.
         ann_accuracy: share of samples that the ANN classifies as labelled.
+        silent: with coding drain, whether all neurons had fallen silent within T; else None. Only
+            then the outputs are those of the quantised network.
     """
 
     samples: int
@@ -69,6 +72,7 @@ class Evaluation:
     agreement: list[float] | None = None
     output_error: list[float] | None = None
     ann_accuracy: float | None = None
+    silent: bool | None = None
 
 
 def evaluate(
@@ -161,8 +165,9 @@ def blocks_of_steps(
     batch: Batch, record: ScheduleRecord, timesteps: int
 ) -> Iterator[tuple[dict[str, Array], int]]:
     """What a stream is shown, some steps at a time, and how many steps that are."""
-    for start in range(0, timesteps, STEPS):
-        steps = min(STEPS, timesteps - start)
+    block = timesteps if record.coding.is_phased else STEPS
+    for start in range(0, timesteps, block):
+        steps = min(block, timesteps - start)
         feeds = {
             name: np.moveaxis(values[:, start : start + steps], 1, 0)
             if name in record.sequences
@@ -193,6 +198,7 @@ class _Meter:
         self._outputs = [v.name for v in snn.graph.output if v.name in self._record.outputs]
         self._measured: str | None = None  # the output whose error is measured
         self._classified: str | None = None  # the output that tells the classes
+        self._silent: bool | None = None
         self._timesteps = timesteps
         if timesteps is None and not self._record.sequences:
             self._timesteps = ScheduleRecord.of(snn).timesteps
@@ -270,6 +276,8 @@ class _Meter:
             parts.append({name: results[name] for name in self._compared(results)})
             rates = np.array([float(results[name]) for name in self._names])
             self._rates += rates * len(batch) * steps / timesteps
+        if self._record.silent:
+            self._silent = self._silent is not False and bool(results[self._record.silent])
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _compared(self, results: Mapping[str, Array]) -> set[str]:
@@ -314,6 +322,7 @@ class _Meter:
             agreement=agreement,
             output_error=error,
             ann_accuracy=self._ann_correct / self._samples if has_both else None,
+            silent=self._silent,
         )
 
 
@@ -346,13 +355,14 @@ def session_options() -> Any:
 
 def _add_firing_rates(model: onnx.ModelProto) -> dict[str, str]:
     """Add the mean of every neuron's spikes as an output: output name → node name."""
-    neurons = [n for n in model.graph.node if n.domain == DOMAIN and n.op_type == IF_NEURON]
+    neurons = [n for n in model.graph.node if n.domain == DOMAIN and n.op_type in NEURONS]
     names = {}
     for index, node in enumerate(neurons):
         name = f"onnx_snn/firing_rate/{index}"
-        mean = helper.make_node("ReduceMean", [node.output[0]], [f"{name}/mean"], keepdims=0)
+        size = helper.make_node("Abs", [node.output[0]], [f"{name}/size"])
+        mean = helper.make_node("ReduceMean", [f"{name}/size"], [f"{name}/mean"], keepdims=0)
         cast = helper.make_node("Cast", [f"{name}/mean"], [name], to=TensorProto.FLOAT)
-        model.graph.node.extend([mean, cast])
+        model.graph.node.extend([size, mean, cast])
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
         names[name] = node.name
     return names

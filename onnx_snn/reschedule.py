@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from onnx_snn.export import export
 from onnx_snn.graph import replace_uses, unique_name
 from onnx_snn.model_io import ModelSource, read_model
-from onnx_snn.ops import DOMAIN, IF_NEURON
+from onnx_snn.ops import DOMAIN, IF_NEURON, NEURONS
 from onnx_snn.options import parse_choice
 from onnx_snn.passes.put_on_schedule import put_on_schedule
 from onnx_snn.passes.spike import FOLDED
@@ -20,7 +20,7 @@ from onnx_snn.schedule import (
     ScheduleOptions,
     ScheduleRecord,
 )
-from onnx_snn.spiking_graph import READOUT, SpikingGraph, placeholder
+from onnx_snn.spiking_graph import GATE, READOUT, SILENT, SpikingGraph, placeholder
 
 
 def reschedule(
@@ -63,7 +63,7 @@ def unschedule(model: onnx.ModelProto, record: ScheduleRecord) -> SpikingGraph:
     graph = gs.import_onnx(_without_default(model, record.timesteps_input))
     if record.schedule is Schedule.LOOP:
         _unroll(graph)
-    timesteps = _free_timesteps(graph, record)
+    timesteps, spikes = _free_timesteps(graph, record)
     tensors = graph.tensors()
     _restore_sequences(graph, record, tensors)
     _restore_outputs(graph, record, tensors)
@@ -73,18 +73,24 @@ def unschedule(model: onnx.ModelProto, record: ScheduleRecord) -> SpikingGraph:
         rows, mean = tensors[rows_name], tensors[mean_name]
         mean.inputs.clear()
         mean.shape = None if mean.shape is None else ["N", *mean.shape[1:]]
-        graph.nodes.append(placeholder(READOUT, rows, mean))
+        graph.nodes.append(placeholder(READOUT, [rows], mean))
     for crossing in record.crossings:
-        rows, result = tensors[crossing.input], tensors[crossing.output]
+        sources, result = [tensors[name] for name in crossing.inputs], tensors[crossing.output]
+        if crossing.op == GATE:
+            sources.insert(0, timesteps)
         result.inputs.clear()
-        graph.nodes.append(placeholder(crossing.op, rows, result, crossing.averages))
+        graph.nodes.append(placeholder(crossing.op, sources, result, crossing.averages))
+    if record.silent:
+        silent = tensors[record.silent]
+        silent.inputs.clear()
+        graph.nodes.append(placeholder(SILENT, spikes, silent))
     states = {name for state in record.states for name in (state.input, state.output)}
     graph.inputs[:] = [tensor for tensor in graph.inputs if tensor.name not in states]
     graph.outputs[:] = [tensor for tensor in graph.outputs if tensor.name not in states]
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     if not record.timesteps_input:  # the name is free only now that what computed T is gone
         timesteps.name = unique_name(graph, "T")
-    return SpikingGraph(graph, timesteps, record.coding)
+    return SpikingGraph(graph, timesteps, record.input_coding, record.coding, record.window)
 
 
 def _without_default(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
@@ -112,18 +118,24 @@ def _unroll(graph: gs.Graph) -> None:
     graph.nodes.remove(loop)
 
 
-def _free_timesteps(graph: gs.Graph, record: ScheduleRecord) -> gs.Variable:
-    """Every reader of T (or of the steps of a block) reads a T that nobody computes yet."""
+def _free_timesteps(
+    graph: gs.Graph, record: ScheduleRecord
+) -> tuple[gs.Variable, list[gs.Variable]]:
+    """Every neuron reads a T that nobody computes yet, and starts anew; T and all spikes."""
+    spikes = []
     given = (tensor for tensor in graph.inputs if tensor.name == record.timesteps_input)
     timesteps = next(given, None) or gs.Variable("onnx_snn/T", np.dtype(np.int64), [])
     starts: dict[str, gs.Constant] = {}
     for node in graph.nodes:
-        if node.domain != DOMAIN or node.op != IF_NEURON:
+        if node.domain != DOMAIN or node.op not in NEURONS:
             continue
+        spikes.append(node.outputs[0])
         if node.inputs[1] is not timesteps:
             replace_uses(graph, node.inputs[1], timesteps)
         currents = node.inputs[0].shape  # a file has no shapes of spikes
         node.outputs[0].shape = None if currents is None else [FOLDED, *currents[1:]]
+        if node.op != IF_NEURON:
+            continue
         dtype = np.dtype(node.outputs[0].dtype)
         membrane = node.attrs["v_init"] * node.attrs["v_threshold"]
         for index, (name, value) in enumerate(zip(("v", "n"), (membrane, 0), strict=True)):
@@ -133,7 +145,7 @@ def _free_timesteps(graph: gs.Graph, record: ScheduleRecord) -> gs.Variable:
                 node.inputs[2 + index] = start
                 node.outputs[1 + index] = gs.Variable.empty()
     graph.inputs[:] = [tensor for tensor in graph.inputs if tensor.name != timesteps.name]
-    return timesteps
+    return timesteps, spikes
 
 
 def _restore_sequences(
@@ -143,8 +155,8 @@ def _restore_sequences(
         if whole.name in record.sequences:
             rows = tensors[record.sequences[whole.name]]
             rows.inputs.clear()
-            rows.name, rows.dtype = whole.name, whole.dtype
-            rows.shape = [FOLDED, *whole.shape[2:]]
+            rows.name, whole.name = whole.name, rows.name  # the nodes that fold it still read it
+            rows.dtype, rows.shape = whole.dtype, [FOLDED, *whole.shape[2:]]
             graph.inputs[index] = rows
 
 

@@ -9,9 +9,10 @@ from enum import StrEnum
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnx_snn.errors import ModelError
+from onnx_snn.coding import Coding, InputCoding
+from onnx_snn.errors import ModelError, OptionError
 from onnx_snn.options import check_positive
-from onnx_snn.spiking_graph import InputCoding
+from onnx_snn.spiking_graph import GATE
 
 METADATA_KEY = "onnx_snn.schedule"
 
@@ -54,6 +55,19 @@ class ScheduleOptions:
         check_positive(self.timesteps, "timesteps")
         check_positive(self.block, "block")
 
+    def check(self, coding: Coding) -> None:
+        """Refuse a schedule that a coding cannot have.
+
+        Raises:
+            OptionError: they contradict each other.
+        """
+        if coding.is_phased and self.schedule is Schedule.LOOP:
+            raise OptionError(
+                f"schedule 'loop' cuts the {self.timesteps} steps into blocks, but with coding "
+                f"'{coding.value}' a layer needs all of them before it fires; use 'layer', or "
+                "'step' (one window per run)"
+            )
+
 
 @dataclass(frozen=True)
 class StateRecord:
@@ -72,25 +86,25 @@ class StateRecord:
 
 @dataclass(frozen=True)
 class CrossingRecord:
-    """An Accumulate or a Difference: what one step takes over from those before it.
+    """A placeholder inside the network; see ``onnx_snn.spiking_graph``.
 
     Attributes:
         op: which of them.
-        input: name of the rows it reads.
-        output: name of the rows it gives.
+        inputs: names of what it reads, but for T.
+        output: name of what it gives.
         averages: see ``onnx_snn.spiking_graph.placeholder``.
     """
 
     op: str
-    input: str
+    inputs: list[str]
     output: str
     averages: bool
 
     @staticmethod
     def of(node: gs.Node) -> CrossingRecord:
         """The record of a placeholder."""
-        averages = bool(node.attrs["averages"])
-        return CrossingRecord(node.op, node.inputs[0].name, node.outputs[0].name, averages)
+        names = [tensor.name for tensor in node.inputs[1 if node.op == GATE else 0 :]]
+        return CrossingRecord(node.op, names, node.outputs[0].name, bool(node.attrs["averages"]))
 
 
 @dataclass(frozen=True)
@@ -98,10 +112,12 @@ class ScheduleRecord:
     """What a converted file says about its schedule, so that it can be run and put on another.
 
     Attributes:
-        schedule, readout, coding, timesteps, block: as asked for.
+        schedule, readout, input_coding, coding, timesteps, block: as asked for.
+        window: for drain, the steps during which input and biases are on.
         timesteps_input: name of the graph input T; empty where a sequence tells T.
+        silent: name of the graph output that tells whether all neurons have fallen silent.
         readouts: pairs of the rows [T·N, …] and their mean.
-        crossings: where steps take over from those before them.
+        crossings: where steps take over from others.
         outputs: for each output of the network the tensor it was made from.
         repeated: for each tensor repeated at the network's end the tensor it is a copy of.
         states: of a ``step`` file.
@@ -110,10 +126,13 @@ class ScheduleRecord:
 
     schedule: Schedule
     readout: Readout
-    coding: InputCoding
+    input_coding: InputCoding
     timesteps: int
     block: int
     timesteps_input: str
+    coding: Coding = Coding.RATE
+    window: int | None = None
+    silent: str = ""
     readouts: list[list[str]] = field(default_factory=list)
     crossings: list[CrossingRecord] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
@@ -143,7 +162,8 @@ class ScheduleRecord:
                     **content,
                     "schedule": Schedule(content["schedule"]),
                     "readout": Readout(content["readout"]),
-                    "coding": InputCoding(content["coding"]),
+                    "input_coding": InputCoding(content["input_coding"]),
+                    "coding": Coding(content["coding"]),
                     "states": [StateRecord(**state) for state in content["states"]],
                     "crossings": [CrossingRecord(**c) for c in content.get("crossings", [])],
                 }

@@ -7,45 +7,49 @@ nodes in their place:
     Readout     rows [T·N, …] → their mean over time [N, …]
     Accumulate  rows of single steps → rows of the sums so far, or of the means so far
     Difference  rows of sums, or of means so far → rows of single steps
+    Integrate   rows of a whole window → their mean over time [N, …], inside the network
+    Gate        what does not vary with time → rows of it while input comes in, 0 afterwards; added
+                to other rows if it is given some
+    Silent      the spikes of all neurons → whether none fired in the last step, []
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import onnx_graphsurgeon as gs
 
+from onnx_snn.coding import Coding, InputCoding
 from onnx_snn.graph import variables
 from onnx_snn.ops import DOMAIN, IF_NEURON
+from onnx_snn.time_weights import TimeWeights
 
 READOUT = "Readout"
 ACCUMULATE = "Accumulate"
 DIFFERENCE = "Difference"
-
-
-class InputCoding(StrEnum):
-    """How a sample is shown: the same image at every step, or a sequence [T, N, …]."""
-
-    CONSTANT = "constant"
-    SEQUENCE = "sequence"
+INTEGRATE = "Integrate"
+GATE = "Gate"
+SILENT = "Silent"
 
 
 def placeholder(
-    op: str, source: gs.Variable, result: gs.Variable, averages: bool = False
+    op: str, sources: Sequence[gs.Tensor], result: gs.Variable, averages: bool = False
 ) -> gs.Node:
-    """A placeholder between two tensors.
+    """A placeholder between tensors.
 
     Args:
-        op: one of the three.
-        source: what it reads.
+        op: one of those above.
+        sources: what it reads: one tensor; for Silent, all spikes; for Gate, T, what does not
+            vary with time, and the rows to add to if there are any.
         result: what it gives.
         averages: whether an Accumulate gives, or a Difference reads, means instead of sums.
     """
-    attributes = {} if op == READOUT else {"averages": int(averages)}
-    name = f"{source.name}/{op.lower()}" + ("/mean" if averages else "")
-    return gs.Node(op, name, attrs=attributes, inputs=[source], outputs=[result], domain=DOMAIN)
+    name = f"{result.name}/{op.lower()}"
+    attributes = {"averages": int(averages)}
+    return gs.Node(
+        op, name, attrs=attributes, inputs=list(sources), outputs=[result], domain=DOMAIN
+    )
 
 
 @dataclass
@@ -56,22 +60,35 @@ class SpikingGraph:
         graph: nodes in order of evaluation; its inputs are [N, …] images, or folded rows
             [T·N, …] where the coding is a sequence.
         timesteps: the tensor T, int64, []; nobody computes it yet.
-        coding: how samples are shown.
+        input_coding: how samples are shown.
+        coding: how T steps carry a number.
+        window: for drain, the steps during which input and biases are on; else None.
     """
 
     graph: gs.Graph
     timesteps: gs.Variable
-    coding: InputCoding
+    input_coding: InputCoding
+    coding: Coding = Coding.RATE
+    window: int | None = None
+
+    @property
+    def weights(self) -> TimeWeights:
+        return TimeWeights(self.coding, self.window)
 
     def neurons(self) -> list[gs.Node]:
+        """Neurons that keep a state from step to step."""
         return [n for n in self.graph.nodes if n.domain == DOMAIN and n.op == IF_NEURON]
 
     def readouts(self) -> list[gs.Node]:
         return self._placeholders(READOUT)
 
     def crossings(self) -> list[gs.Node]:
-        """Accumulate and Difference."""
-        return self._placeholders(ACCUMULATE, DIFFERENCE)
+        """What steps take over from others, or know of their own number."""
+        return self._placeholders(ACCUMULATE, DIFFERENCE, INTEGRATE, GATE)
+
+    @property
+    def silent(self) -> gs.Node | None:
+        return next(iter(self._placeholders(SILENT)), None)
 
     def _placeholders(self, *ops: str) -> list[gs.Node]:
         return [n for n in self.graph.nodes if n.domain == DOMAIN and n.op in ops]
@@ -79,7 +96,7 @@ class SpikingGraph:
     def temporal_nodes(self) -> list[gs.Node]:
         """Nodes evaluated at every time step: they depend on T, and come before the readouts."""
         known = {self.timesteps.name}
-        if self.coding is InputCoding.SEQUENCE:
+        if self.input_coding is InputCoding.SEQUENCE:
             known |= {tensor.name for tensor in self.graph.inputs}
         return list(self._dependants(known))
 

@@ -121,7 +121,7 @@ class Stream:
         count = len(self._outputs)
         after = zip(self.record.states, results[count:], strict=True)
         self._state = {state.input: value for state, value in after}
-        self.timesteps = int(self._state[CLOCK])
+        self.timesteps += self._steps(arrays)
         return dict(zip(self._outputs, results[:count], strict=True))
 
     def _checked(self, feeds: Mapping[str, Array] | Array) -> dict[str, Array]:
@@ -138,6 +138,12 @@ class Stream:
                 f"not {', '.join(feeds) or 'none'}"
             )
         return {name: np.asarray(values) for name, values in feeds.items()}
+
+    def _steps(self, arrays: Mapping[str, Array]) -> int:
+        """How many steps a run had."""
+        for name in self.record.sequences:
+            return len(arrays[name])
+        return int(arrays.get(self.record.timesteps_input, self.record.timesteps))
 
     def _initial_state(self, samples: int) -> dict[str, Array]:
         state = {}

@@ -5,6 +5,7 @@ import pytest
 
 from nets import Dyadic, cnn
 from onnx_snn import convert
+from onnx_snn.coding import InputCoding
 from onnx_snn.errors import ModelError, OptionError
 from onnx_snn.schedule import (
     METADATA_KEY,
@@ -14,13 +15,12 @@ from onnx_snn.schedule import (
     ScheduleRecord,
     StateRecord,
 )
-from onnx_snn.spiking_graph import InputCoding
 from simulator import dyadic_thresholds, stats_of
 
 RECORD = ScheduleRecord(
     schedule=Schedule.STEP,
     readout=Readout.RUNNING,
-    coding=InputCoding.SEQUENCE,
+    input_coding=InputCoding.SEQUENCE,
     timesteps=12,
     block=3,
     timesteps_input="",
@@ -44,7 +44,7 @@ def test_a_record_reads_back_with_its_types():
     assert found == RECORD
     assert type(found.schedule) is Schedule
     assert type(found.readout) is Readout
-    assert type(found.coding) is InputCoding
+    assert type(found.input_coding) is InputCoding
     assert type(found.states[0]) is StateRecord
 
 
@@ -57,7 +57,7 @@ def test_a_converted_model_says_how_it_was_made(schedule, readout):
     snn = convert(model, stats=stats, mode="max", timesteps=6, block=2, **options).model
     record = ScheduleRecord.of(snn)
     assert (record.schedule, record.readout) == (schedule, readout)
-    assert (record.timesteps, record.coding) == (6, InputCoding.CONSTANT)
+    assert (record.timesteps, record.input_coding) == (6, InputCoding.CONSTANT)
     inputs = {value.name for value in snn.graph.input}
     assert record.timesteps_input in inputs
     assert {state.input for state in record.states} <= inputs

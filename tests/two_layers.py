@@ -62,7 +62,7 @@ class TwoLayers:
     def convert(self, **options: Any) -> onnx.ModelProto:
         """Converted with the thresholds above, which are powers of two."""
         stats = stats_of(self.model, self.thresholds)
-        options = {"mode": "max", "timesteps": 20, "readout": "running", **options}
+        options = {"neuron": "if", "mode": "max", "timesteps": 20, "readout": "running"} | options
         return convert(self.model, stats=stats, **options).model
 
     def part(self, start: str, end: str) -> onnx.ModelProto:

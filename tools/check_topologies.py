@@ -109,6 +109,7 @@ def check(name: str, args: argparse.Namespace) -> dict[str, Any]:
         {graph_name: few},
         mode="max",
         granularity=args.granularity,
+        neuron=args.neuron,
         holdout=0.0,
         schedule="loop",
         block=args.block,
@@ -155,6 +156,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--timesteps", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--block", type=int, default=8)
     parser.add_argument("--granularity", default="channel")
+    parser.add_argument("--neuron", default="signed", help="of the network whose error is shown")
     parser.add_argument("--json", type=Path, help="where to write the result")
     return parser.parse_args()
 

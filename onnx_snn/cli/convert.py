@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 import onnx_snn
 from onnx_snn.calibrate import ActivationStats
@@ -23,6 +24,7 @@ from onnx_snn.errors import OptionError
 from onnx_snn.model_io import check_writable
 from onnx_snn.report import ConversionReport
 
+_BY_PRESET = "by preset"
 _NEURONS = "Thresholds and neurons"
 _TIME = "Time"
 _CALIBRATION = "Calibration"
@@ -41,44 +43,111 @@ def convert(
             rich_help_panel=_CALIBRATION,
         ),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            "-p",
+            help=(
+                "default, binary (spikes 0 and 1), classic (SpikingJelly's recipe), lossless (the "
+                "quantised network's integers) or radix (few steps, layer after layer)."
+            ),
+            show_default="default",
+        ),
+    ] = None,
     timesteps: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--timesteps",
             "-T",
             help="Default number of time steps; can be changed for each run.",
+            show_default="32",
             rich_help_panel=_TIME,
         ),
-    ] = 32,
+    ] = None,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(
+            help=(
+                "Points in percent that may be lost on held-out samples: takes the preset and T "
+                "with the fewest spikes within it."
+            ),
+        ),
+    ] = None,
     mode: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--mode",
             "-m",
             help=(
-                "Threshold rule: max, a percentile of the activations such as 99.9%, or a factor "
-                "of the maximum such as 0.5 or 1/3."
+                "Threshold rule: mse (least squared error), ltb (local threshold balancing), max, "
+                "a percentile of the activations such as 99.9%, or a factor of the maximum such "
+                "as 0.5 or 1/3."
             ),
+            show_default=_BY_PRESET,
             rich_help_panel=_NEURONS,
         ),
-    ] = "99.9%",
+    ] = None,
+    neuron: Annotated[
+        str | None,
+        typer.Option(
+            help="if (spikes 0 and 1), signed (also -1) or burst(m) (up to m spikes in a step).",
+            show_default=_BY_PRESET,
+            rich_help_panel=_NEURONS,
+        ),
+    ] = None,
+    coding: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "rate; drain: run on without input until silent; two_phase: a layer integrates, "
+                "then fires; radix: the same with halving thresholds."
+            ),
+            show_default=_BY_PRESET,
+            rich_help_panel=_TIME,
+        ),
+    ] = None,
+    drain_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="With coding drain, steps that the network may run on.",
+            show_default="4 T",
+            rich_help_panel=_TIME,
+        ),
+    ] = None,
     granularity: Annotated[
-        str,
-        typer.Option(help="One threshold per layer or per channel.", rich_help_panel=_NEURONS),
-    ] = "layer",
-    v_init: Annotated[
-        float,
+        str | None,
         typer.Option(
-            help="Membrane before the first step, in units of the threshold; classic: 0.",
+            help="One threshold per layer or per channel, or auto: what held-out samples say.",
+            show_default=_BY_PRESET,
             rich_help_panel=_NEURONS,
         ),
-    ] = 0.5,
-    reset: Annotated[
-        str,
+    ] = None,
+    v_init: Annotated[
+        float | None,
         typer.Option(
-            help="subtract (soft reset, unbiased) or zero (hard reset).", rich_help_panel=_NEURONS
+            help="Membrane before the first step, in units of the threshold.",
+            show_default=_BY_PRESET,
+            rich_help_panel=_NEURONS,
         ),
-    ] = "subtract",
+    ] = None,
+    reset: Annotated[
+        str | None,
+        typer.Option(
+            help="subtract (soft reset, unbiased) or zero (hard reset).",
+            show_default=_BY_PRESET,
+            rich_help_panel=_NEURONS,
+        ),
+    ] = None,
+    bias_calibration: Annotated[
+        bool | None,
+        typer.Option(
+            "--bias-calibration/--no-bias-calibration",
+            help="Correct biases on the calibration data, layer by layer.",
+            show_default=_BY_PRESET,
+            rich_help_panel=_CALIBRATION,
+        ),
+    ] = None,
     schedule: Annotated[
         str,
         typer.Option(
@@ -125,12 +194,13 @@ def convert(
         int, typer.Option(help="Samples per run of calibration.", rich_help_panel=_CALIBRATION)
     ] = 64,
     batch_reduction: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="exact: statistics of all values; ema: a moving average over batches.",
+            show_default=_BY_PRESET,
             rich_help_panel=_CALIBRATION,
         ),
-    ] = "exact",
+    ] = None,
     holdout: Annotated[
         float,
         typer.Option(
@@ -162,7 +232,9 @@ def convert(
     The thresholds come from the activations on the calibration data. A tenth of that data is
     held out, to show how the result fires and how often it agrees with the original.
 
-        onnx-snn convert model.onnx --calibration data.npz -T 32 --mode 99.9% -o snn.onnx
+        onnx-snn convert model.onnx --calibration data.npz -T 32 -o snn.onnx
+
+        onnx-snn convert model.onnx --calibration data.npz --max-loss 0.5 -o snn.onnx
     """
     if (calibration is None) == (stats is None):
         raise OptionError("give either --calibration DATA or --stats JSON")
@@ -172,11 +244,17 @@ def convert(
     result = onnx_snn.convert(
         model,
         calibration,
-        mode=mode,
+        preset=preset,
         timesteps=timesteps,
+        max_loss=max_loss,
+        mode=mode,
+        neuron=neuron,
+        coding=coding,
+        drain_steps=drain_steps,
         v_init=v_init,
         reset=reset,
         granularity=granularity,
+        bias_calibration=bias_calibration,
         schedule=schedule,
         block=block,
         readout=readout,
@@ -193,12 +271,12 @@ def convert(
         result.stats.save(save_stats)
     result.save(output)
     if as_json:
-        print_json({"output": str(output), "mode": mode, **result.report.to_dict()})
+        print_json({"output": str(output), **result.report.to_dict()})
     else:
-        _show(f"{model} → {output}", mode, result.report)
+        _show(f"{model} → {output}", result.report)
 
 
-def _show(title: str, mode: str, report: ConversionReport) -> None:
+def _show(title: str, report: ConversionReport) -> None:
     measured = report.validation_samples > 0
     shown = table("layer", "λ", "firing rate", right=("firing rate",))
     for layer in report.layers:
@@ -208,14 +286,22 @@ def _show(title: str, mode: str, report: ConversionReport) -> None:
     out = console()
     out.print(title, style="bold", soft_wrap=True)
     out.print(shown)
+    if report.choices:
+        out.print(_choices(report))
     out.print(
-        f"mode {mode}, T = {report.timesteps}, thresholds from {report.calibration_samples} samples"
+        f"preset {report.preset}, mode {report.mode}, T = {report.timesteps}, result after "
+        f"{report.latency} steps, thresholds from {report.calibration_samples} samples"
     )
     if report.graded_share:
         out.print(f"{percent(report.graded_share)} of the operations stay graded, not spiking")
     if not measured:
         out.print("not checked: that would take longer than calibrating; see onnx-snn evaluate")
         return
+    if report.silent is False:
+        out.print(
+            "not silent after its last step, so not yet the quantised network's integers; give "
+            "more --drain-steps"
+        )
     where = "held-out" if report.held_out else "calibration"
     found = []
     if report.agreement is not None:
@@ -225,3 +311,20 @@ def _show(title: str, mode: str, report: ConversionReport) -> None:
         found.append(f"output error {error} (root mean square, relative)")
     if found:
         out.print(f"on {report.validation_samples} {where} samples: {', '.join(found)}")
+
+
+def _choices(report: ConversionReport) -> Table:
+    shown = table(
+        *("preset", "T", "latency", "spikes per neuron", "loss, points", ""),
+        right=("T", "latency", "spikes per neuron", "loss, points"),
+    )
+    for choice in report.choices:
+        shown.add_row(
+            choice.preset,
+            str(choice.timesteps),
+            str(choice.latency),
+            f"{choice.spikes_per_neuron:.3g}",
+            f"{choice.loss:.2f}",
+            "taken" if choice.is_chosen else "",
+        )
+    return shown

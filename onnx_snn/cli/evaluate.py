@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ from onnx_snn.cli.options import (
 from onnx_snn.cli.tables import console, percent, print_json, table
 from onnx_snn.errors import OptionError
 from onnx_snn.evaluate import Evaluation
+from onnx_snn.explain import LayerError, explain
 from onnx_snn.model_io import check_writable
 from onnx_snn.plots import draw_share_against_time, new_figure, save_figure
 
@@ -39,6 +41,13 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw the curve over time into a file.")
     ] = None,
+    explained: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Tell which layers lose accuracy, and why; needs --reference.",
+        ),
+    ] = False,
     size: SizeOption = None,
     mean: MeanOption = "0",
     std: StdOption = "1",
@@ -51,6 +60,8 @@ def evaluate(
 
         onnx-snn evaluate snn.onnx --data test.npz --reference model.onnx --plot curve.png
     """
+    if explained and reference is None:
+        raise OptionError("--explain compares with the ANN; give it with --reference MODEL")
     figure = None
     if plot is not None:
         check_writable(plot)
@@ -63,13 +74,26 @@ def evaluate(
         limit=limit,
         preprocessing=image_preprocessing(size, mean, std),
     )
+    errors = []
+    if explained and reference is not None:
+        errors = explain(
+            snn,
+            data,
+            reference,
+            timesteps=timesteps,
+            limit=limit,
+            preprocessing=image_preprocessing(size, mean, std),
+        )
     if plot is not None and figure is not None:
         _draw(figure.subplots(), snn.name, result)
         save_figure(figure, plot)
     if as_json:
-        print_json({"model": str(snn), **asdict(result)})
+        explanation = {"errors": [error.to_dict() for error in errors]} if explained else {}
+        print_json({"model": str(snn), **asdict(result), **explanation})
     else:
         _show(str(snn), result)
+        if errors:
+            _show_errors(errors)
 
 
 def _draw(axes: object, name: str, result: Evaluation) -> None:
@@ -104,10 +128,25 @@ def _show(name: str, result: Evaluation) -> None:
     out = console()
     out.print(f"{name}, {result.samples} samples", style="bold", soft_wrap=True)
     out.print(shown)
+    if result.silent is False:
+        out.print(
+            f"not silent after {result.timesteps} steps, so not yet the integers of the quantised "
+            "network; give more with --timesteps"
+        )
     rates = table("neurons", "firing rate", right=("firing rate",))
     for node, rate in result.firing_rates.items():
         rates.add_row(node, percent(rate))
     out.print(rates)
+
+
+def _show_errors(errors: Sequence[LayerError]) -> None:
+    parts = ("inherited", "clipping", "quantisation", "unevenness")
+    columns = ("error", *parts, "added", "share")
+    shown = table("neurons", *columns, "remedy", right=columns)
+    for error in errors:
+        values = (error.total, *(getattr(error, part) for part in parts), error.added, error.share)
+        shown.add_row(error.name, *(percent(value, 1) for value in values), error.remedy)
+    console().print(shown)
 
 
 def _steps(timesteps: int) -> list[int]:

@@ -94,7 +94,7 @@ def _show_converted(name: str, model: onnx.ModelProto, as_json: bool) -> None:
     out.print(
         f"{name}: a spiking network, mode {entries.get('mode', '?')}, "
         f"T = {record.timesteps}, schedule {record.schedule}, readout {record.readout}, "
-        f"input {record.coding}"
+        f"input {record.input_coding}"
     )
     shown = table("neurons", "λ (ANN units a spike is worth)")
     for node, scale in thresholds.items():

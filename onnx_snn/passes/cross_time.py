@@ -1,4 +1,4 @@
-"""Write the nodes of Accumulate and Difference: what one step takes over from those before it."""
+"""Write the nodes of placeholders inside a network: what steps take over from others."""
 
 from __future__ import annotations
 
@@ -8,42 +8,62 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_snn.emit import Emitter
-from onnx_snn.spiking_graph import ACCUMULATE
+from onnx_snn.spiking_graph import ACCUMULATE, GATE, INTEGRATE
+from onnx_snn.time_weights import TimeWeights
 
 Carry = Callable[[str, np.dtype[np.generic], gs.Variable], tuple[gs.Variable, gs.Variable]]
 """Carries a state: its name, type and the rows it is of → itself before and after the steps."""
 
 
 def cross_time(
-    node: gs.Node, timesteps: gs.Tensor, past: gs.Tensor | None, carry: Carry | None
+    node: gs.Node,
+    weights: TimeWeights,
+    timesteps: gs.Tensor,
+    past: gs.Tensor | None,
+    carry: Carry | None,
 ) -> list[gs.Node]:
     """The nodes for a placeholder, which is taken apart.
 
     Args:
-        node: an Accumulate (X_t = X_{t−1} + x_t; with averages X_t/t) or a Difference
-            (y_t = z_t − z_{t−1}; with averages t·z_t − (t − 1)·z_{t−1}).
+        node: an Accumulate (X_t = X_{t−1} + w_t·x_t; with averages X_t/W_t), a Difference
+            (y_t = (z_t − z_{t−1})/w_t; with averages W_t·z_t − W_{t−1}·z_{t−1}), an Integrate
+            (X_T/W_T) or a Gate.
+        weights: w and W.
         timesteps: number of steps in its rows.
         past: number of steps before them; None: 0.
         carry: how state gets from one run or block to the next; None: there is only one.
     """
-    rows, result = node.inputs[0], node.outputs[0]
+    sources, result = list(node.inputs), node.outputs[0]
     node.inputs.clear()
     node.outputs.clear()
     nodes: list[gs.Node] = []
     emit = Emitter(nodes, node.name)
+    start = past if past is not None else emit.const(0)
+    if node.op == GATE:
+        _gate(emit, weights, start, timesteps, sources[1:], result)
+        return nodes
+    rows = sources[0]
     dtype = np.dtype(rows.dtype or np.float32)
     # Sums outgrow the 11 bits of float16, and not every runtime sums it.
     wide = np.dtype(np.float32) if dtype == np.float16 else dtype
     sequence = emit.split_time(_cast(emit, rows, dtype, wide), timesteps)
+    if node.op == INTEGRATE:
+        if dtype == wide:
+            mean_over_time(emit, weights, sequence, timesteps, into=result)
+        else:
+            mean = mean_over_time(emit, weights, sequence, timesteps)
+            _cast(emit, mean, wide, dtype, into=result)
+        return nodes
     state = carry(f"{node.name}/state", wide, rows) if carry else None
-    numbers = None
+    elapsed = None
     if node.attrs["averages"]:
-        start = past if past is not None else emit.const(0)
-        numbers = emit.step_numbers(start, timesteps, sequence)
+        elapsed = weights.elapsed(emit, start, timesteps, sequence)
     if node.op == ACCUMULATE:
-        values = _accumulate(emit, sequence, state, numbers)
+        weighted = weights.weighted(emit, sequence, timesteps)
+        values = _accumulate(emit, weighted, state, elapsed)
     else:
-        values = _difference(emit, sequence, state, numbers, wide)
+        steps = _difference(emit, sequence, state, elapsed, wide)
+        values = weights.unweighted(emit, steps, timesteps)
     if dtype == wide:
         emit.join_time(values, into=result)
     else:
@@ -51,26 +71,62 @@ def cross_time(
     return nodes
 
 
+def mean_over_time(
+    emit: Emitter,
+    weights: TimeWeights,
+    sequence: gs.Tensor,
+    timesteps: gs.Tensor,
+    into: gs.Variable | None = None,
+) -> gs.Variable:
+    """The mean of a whole window [T, N, …]: [N, …]."""
+    weighted = weights.weighted(emit, sequence, timesteps)
+    total = emit.node("ReduceSum", [weighted, emit.const([0])], dtype=sequence.dtype, keepdims=0)
+    weight = weights.total(emit, timesteps, total)
+    return emit.node("Div", [total, weight], dtype=sequence.dtype, into=into)
+
+
+def _gate(
+    emit: Emitter,
+    weights: TimeWeights,
+    past: gs.Tensor,
+    timesteps: gs.Tensor,
+    sources: list[gs.Tensor],
+    result: gs.Variable,
+) -> None:
+    """Rows of a value while the window is open; added to given rows."""
+    value, *given = sources
+    if given:
+        sequence = emit.split_time(given[0], timesteps)
+        gate = weights.gate(emit, past, timesteps, sequence)
+        shown = emit.node("Mul", [gate, value], dtype=result.dtype)
+        values = emit.node("Add", [sequence, shown], dtype=result.dtype)
+    else:
+        sample = emit.node("Unsqueeze", [value, emit.const([0])], dtype=result.dtype)
+        gate = weights.gate(emit, past, timesteps, sample)
+        values = emit.node("Mul", [gate, sample], dtype=result.dtype)
+    emit.join_time(values, into=result)
+
+
 def _accumulate(
     emit: Emitter,
     sequence: gs.Variable,
     state: tuple[gs.Variable, gs.Variable] | None,
-    numbers: gs.Variable | None,
+    elapsed: gs.Variable | None,
 ) -> gs.Variable:
     sums = emit.node("CumSum", [sequence, emit.const(0)], dtype=sequence.dtype)
     if state is not None:
         sums = emit.node("Add", [sums, state[0]], dtype=sequence.dtype)
         _last(emit, sums, state[1])
-    if numbers is None:
+    if elapsed is None:
         return sums
-    return emit.node("Div", [sums, numbers], dtype=sequence.dtype)
+    return emit.node("Div", [sums, elapsed], dtype=sequence.dtype)
 
 
 def _difference(
     emit: Emitter,
     sequence: gs.Variable,
     state: tuple[gs.Variable, gs.Variable] | None,
-    numbers: gs.Variable | None,
+    elapsed: gs.Variable | None,
     dtype: np.dtype[np.generic],
 ) -> gs.Variable:
     # Before anything has come in, a function may have no value there, such as 0/0: hand on nothing.
@@ -79,8 +135,8 @@ def _difference(
     finite = emit.node("Equal", [rest, zero], dtype=np.bool_)
     sequence = emit.node("Where", [finite, sequence, zero], dtype=dtype)
     sums = sequence
-    if numbers is not None:
-        sums = emit.node("Mul", [sequence, numbers], dtype=dtype)
+    if elapsed is not None:
+        sums = emit.node("Mul", [sequence, elapsed], dtype=dtype)
     first = emit.node("Slice", [sums, emit.const([0]), emit.const([1]), emit.const([0])])
     before = state[0] if state is not None else emit.const(0, dtype)
     before = emit.node("Expand", [before, emit.shape(first)], dtype=dtype)

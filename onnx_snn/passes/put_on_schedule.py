@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnx_snn.coding import InputCoding
 from onnx_snn.emit import Emitter
 from onnx_snn.graph import activations, insert_before, variables
-from onnx_snn.passes.cross_time import cross_time
+from onnx_snn.passes.cross_time import cross_time, mean_over_time
 from onnx_snn.schedule import (
     CLOCK,
     CrossingRecord,
@@ -27,7 +28,8 @@ from onnx_snn.schedule import (
     ScheduleRecord,
     StateRecord,
 )
-from onnx_snn.spiking_graph import InputCoding, SpikingGraph
+from onnx_snn.spiking_graph import SILENT, SpikingGraph
+from onnx_snn.time_weights import TimeWeights
 
 PREFIX = "onnx_snn"
 
@@ -42,12 +44,14 @@ def put_on_schedule(network: SpikingGraph, options: ScheduleOptions) -> Schedule
     Returns:
         What a file must record to be read back by ``onnx_snn.reschedule``.
     """
+    options.check(network.coding)
+    silence = network.silent and network.silent.outputs[0].name
     readouts = [(node.inputs[0].name, node.outputs[0]) for node in network.readouts()]
     crossings = [CrossingRecord.of(node) for node in network.crossings()]
     temporal = network.temporal_nodes()
     sequences = _open_inputs(network)
     states: list[StateRecord] = []
-    if options.schedule is Schedule.LAYER:
+    if options.schedule is Schedule.LAYER or network.coding.is_phased:
         _layer(network, options, sequences)
     elif options.schedule is Schedule.LOOP:
         _loop(network, options, sequences, temporal)
@@ -62,7 +66,10 @@ def put_on_schedule(network: SpikingGraph, options: ScheduleOptions) -> Schedule
     return ScheduleRecord(
         schedule=options.schedule,
         readout=options.readout,
+        input_coding=network.input_coding,
         coding=network.coding,
+        window=network.window,
+        silent=silence or "",
         timesteps=options.timesteps,
         block=options.block,
         timesteps_input="" if sequences else network.timesteps.name,
@@ -86,7 +93,7 @@ class _Sequence:
 def _open_inputs(network: SpikingGraph) -> list[_Sequence]:
     """Make T an input of the graph, or put sequences in the place of folded inputs."""
     graph = network.graph
-    if network.coding is InputCoding.CONSTANT:
+    if network.input_coding is InputCoding.CONSTANT:
         graph.inputs.append(network.timesteps)
         return []
     sequences = []
@@ -101,25 +108,22 @@ def _open_inputs(network: SpikingGraph) -> list[_Sequence]:
 def _layer(network: SpikingGraph, options: ScheduleOptions, sequences: list[_Sequence]) -> None:
     graph = network.graph
     graph.nodes[:0] = _fold_sequences(network, sequences)
+    weights, timesteps = network.weights, network.timesteps
     for node in network.crossings():
-        _replace(graph, node, cross_time(node, network.timesteps, None, None))
+        _replace(graph, node, cross_time(node, weights, timesteps, None, None))
     for node in network.readouts():
         nodes: list[gs.Node] = []
         emit = Emitter(nodes, node.name)
         rows, mean = _take_apart(node)
-        currents = emit.split_time(rows, network.timesteps)
+        currents = emit.split_time(rows, timesteps)
         if options.readout is Readout.RUNNING:
-            _running_mean(
-                emit,
-                emit.node("CumSum", [currents, emit.const(0)]),
-                emit.const(0),
-                network.timesteps,
-                mean,
-            )
+            weighted = weights.weighted(emit, currents, timesteps)
+            sums = emit.node("CumSum", [weighted, emit.const(0)])
+            _running_mean(emit, weights, sums, emit.const(0), timesteps, mean)
         else:
-            total = emit.node("ReduceSum", [currents, emit.const([0])], keepdims=0)
-            _mean(emit, total, network.timesteps, mean)
+            mean_over_time(emit, weights, currents, timesteps, into=mean)
         _replace(graph, node, nodes)
+    _tell_silence(network, timesteps)
 
 
 def _step(
@@ -158,7 +162,7 @@ def _step(
         return before, after
 
     for node in network.crossings():
-        _replace(graph, node, cross_time(node, network.timesteps, past, carry))
+        _replace(graph, node, cross_time(node, network.weights, network.timesteps, past, carry))
     for node in network.readouts():
         nodes: list[gs.Node] = []
         emit = Emitter(nodes, node.name)
@@ -170,10 +174,11 @@ def _step(
         if options.readout is Readout.RUNNING:
             sums = emit.node("CumSum", [currents, emit.const(0)])
             sums = emit.node("Add", [sums, before])
-            _running_mean(emit, sums, past, network.timesteps, mean)
+            _running_mean(emit, network.weights, sums, past, network.timesteps, mean)
         else:
-            _mean(emit, after, now, mean)
+            _mean(emit, network.weights, after, now, mean)
         _replace(graph, node, nodes)
+    _tell_silence(network, now)
     graph.outputs.extend(after_states)
     return states
 
@@ -236,13 +241,14 @@ def _loop(
     crossings = {id(node) for node in network.crossings()}
     for node in inside:
         if id(node) in crossings:
-            body += cross_time(node, steps, start, carried.add_zero)
-        else:
+            body += cross_time(node, network.weights, steps, start, carried.add_zero)
+        elif node.op != SILENT:
             body.append(node)
+    going_on = _go_on_until_silent(emit, network, start, steps, carried, options)
     for node in network.neurons():
         for index, name in enumerate(_states_of(node)):
-            start = node.inputs[2 + index]
-            held = carried.add(f"{node.name}/{name}", node.outputs[0].dtype, start)
+            initial = node.inputs[2 + index]
+            held = carried.add(f"{node.name}/{name}", node.outputs[0].dtype, initial)
             node.inputs[2 + index], node.outputs[1 + index] = held
     tail: list[gs.Node] = []
     after = Emitter(tail, f"{PREFIX}/after_loop")
@@ -258,11 +264,11 @@ def _loop(
             missing = emit.node("Sub", [block, steps])
             scanned = carried.scan(f"{name}/sums", rows.dtype, _pad_steps(emit, sums, missing))
             sums = _first_steps(after, after.join_time(scanned), network.timesteps)
-            _running_mean(after, sums, after.const(0), network.timesteps, mean)
+            _running_mean(after, network.weights, sums, after.const(0), network.timesteps, mean)
         else:
-            _mean(after, carried.finals[-1], network.timesteps, mean)
+            _mean(after, network.weights, carried.finals[-1], network.timesteps, mean)
 
-    still_going = emit.node("Identity", [going], dtype=np.bool_)
+    still_going = emit.node("Identity", [going_on or going], dtype=np.bool_)
     loop = gs.Node(
         "Loop",
         f"{PREFIX}/loop",
@@ -375,6 +381,66 @@ def _fold_sequences(network: SpikingGraph, sequences: list[_Sequence]) -> list[g
     return nodes
 
 
+def _tell_silence(network: SpikingGraph, steps: gs.Tensor) -> None:
+    """Put nodes in the place of Silent; ``steps``: those so far, with those of this run."""
+    node = network.silent
+    if node is None:
+        return
+    nodes: list[gs.Node] = []
+    emit = Emitter(nodes, node.name)
+    spikes, silent = list(node.inputs), node.outputs[0]
+    node.inputs.clear()
+    node.outputs.clear()
+    _is_silent(emit, network, spikes, network.timesteps, steps, silent)
+    _replace(network.graph, node, nodes)
+
+
+def _go_on_until_silent(
+    emit: Emitter,
+    network: SpikingGraph,
+    start: gs.Variable,
+    steps: gs.Variable,
+    carried: _Carried,
+    options: ScheduleOptions,
+) -> gs.Variable | None:
+    """Whether a Loop must go on; None where that does not depend on spikes."""
+    node = network.silent
+    if node is None:
+        return None
+    spikes, silent = list(node.inputs), node.outputs[0]
+    node.inputs.clear()
+    node.outputs.clear()
+    false = gs.Constant(f"{silent.name}/not_yet", np.zeros((), np.bool_))
+    now = carried.add(f"{silent.name}/block", np.dtype(np.bool_), false)[1]
+    silent.inputs.clear()
+    carried.finals[-1] = silent
+    _is_silent(emit, network, spikes, steps, emit.node("Add", [start, steps]), now)
+    if options.readout is Readout.RUNNING:
+        return None  # the mean is wanted at every step
+    return emit.node("Not", [now], dtype=np.bool_)
+
+
+def _is_silent(
+    emit: Emitter,
+    network: SpikingGraph,
+    spikes: list[gs.Tensor],
+    steps: gs.Tensor,
+    total: gs.Tensor,
+    into: gs.Variable,
+) -> None:
+    """Whether the window is over, and no neuron fires in the last of these steps."""
+    counts = []
+    for rows in spikes:
+        last = emit.node("Gather", [emit.split_time(rows, steps), emit.const(-1)], axis=0)
+        last = emit.node("Cast", [last], to=1)  # float32: sums of float16 overflow
+        size = emit.node("Abs", [last], dtype=np.float32)
+        counts.append(emit.node("ReduceSum", [size], dtype=np.float32, keepdims=0))
+    fired = emit.node("Sum", counts, dtype=np.float32)
+    none = emit.node("Equal", [fired, emit.const(0, np.float32)], dtype=np.bool_)
+    over = emit.node("Greater", [total, emit.const(network.window or 0)], dtype=np.bool_)
+    emit.node("And", [none, over], into=into)
+
+
 def _take_apart(readout: gs.Node) -> tuple[gs.Variable, gs.Variable]:
     """Free the two tensors of a placeholder."""
     rows, mean = readout.inputs[0], readout.outputs[0]
@@ -383,15 +449,22 @@ def _take_apart(readout: gs.Node) -> tuple[gs.Variable, gs.Variable]:
     return rows, mean
 
 
-def _mean(emit: Emitter, total: gs.Tensor, count: gs.Tensor, into: gs.Variable) -> None:
-    emit.node("Div", [total, emit.node("CastLike", [count, total])], into=into)
+def _mean(
+    emit: Emitter, weights: TimeWeights, total: gs.Tensor, count: gs.Tensor, into: gs.Variable
+) -> None:
+    emit.node("Div", [total, weights.total(emit, count, total)], into=into)
 
 
 def _running_mean(
-    emit: Emitter, sums: gs.Tensor, past: gs.Tensor, count: gs.Tensor, into: gs.Variable
+    emit: Emitter,
+    weights: TimeWeights,
+    sums: gs.Tensor,
+    past: gs.Tensor,
+    count: gs.Tensor,
+    into: gs.Variable,
 ) -> None:
-    """Sums so far [T, N, …], divided by the steps so far, as rows."""
-    means = emit.node("Div", [sums, emit.step_numbers(past, count, sums)], dtype=into.dtype)
+    """Weighted sums so far [T, N, …], divided by their weight, as rows."""
+    means = emit.node("Div", [sums, weights.elapsed(emit, past, count, sums)], dtype=into.dtype)
     emit.join_time(means, into=into)
     if into.shape:
         into.shape = ["T*N", *into.shape[1:]]

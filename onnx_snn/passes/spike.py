@@ -17,6 +17,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_snn.analyse import Analysis
+from onnx_snn.coding import Coding, InputCoding
+from onnx_snn.constant_part import take_constant_part
 from onnx_snn.emit import Emitter
 from onnx_snn.graph import (
     activations,
@@ -31,12 +33,14 @@ from onnx_snn.graph import (
 from onnx_snn.neuron import Neuron
 from onnx_snn.operators import Domain, Kind, Operator, operator_of
 from onnx_snn.operators.neurons import is_cap
-from onnx_snn.ops import DOMAIN, IF_NEURON
+from onnx_snn.ops import DOMAIN, IF_NEURON, PHASE_NEURON
 from onnx_snn.spiking_graph import (
     ACCUMULATE,
     DIFFERENCE,
+    GATE,
+    INTEGRATE,
     READOUT,
-    InputCoding,
+    SILENT,
     SpikingGraph,
     placeholder,
 )
@@ -45,22 +49,31 @@ FOLDED = "T*N"
 """Name of the leading axis of a folded activation."""
 
 
-def spike(graph: gs.Graph, analysis: Analysis, neuron: Neuron, coding: InputCoding) -> SpikingGraph:
+def spike(
+    graph: gs.Graph,
+    analysis: Analysis,
+    neuron: Neuron,
+    input_coding: InputCoding = InputCoding.CONSTANT,
+    coding: Coding = Coding.RATE,
+    window: int | None = None,
+) -> SpikingGraph:
     """Put neurons into a normalised graph.
 
     Args:
         graph: clean, folded and normalised; edited in place.
         analysis: of this graph as it is now.
         neuron: what all neurons are.
-        coding: how samples will be shown.
+        input_coding: how samples will be shown.
+        coding: how T steps carry a number.
+        window: for drain, the steps during which input and biases are on.
 
     Returns:
         The spiking network, not yet on a schedule.
     """
     timesteps = gs.Variable(unique_name(graph, "T"), np.dtype(np.int64), [])
-    time = _TimeAxis(graph, timesteps)
-    neurons = _Neurons(graph, timesteps, neuron)
-    if coding is InputCoding.SEQUENCE:
+    time = _TimeAxis(graph, timesteps, coding, window)
+    neurons = _Neurons(graph, timesteps, neuron, coding, window)
+    if input_coding is InputCoding.SEQUENCE:
         for tensor in graph.inputs:
             time.mark(tensor, Domain.STEP)
     caps = {node.name: _least(node.inputs[2:]) for node in graph.nodes if node.op == "Clip"}
@@ -74,7 +87,7 @@ def spike(graph: gs.Graph, analysis: Analysis, neuron: Neuron, coding: InputCodi
         if node.name in analysis.tail:
             continue
         if operator.kind is Kind.SPIKING:
-            constant = time.domain(node.inputs[0]) is None
+            constant = time.domain(node.inputs[0]) is None and window is None
             if not constant:
                 time.bring_inputs(node, Domain.STEP)
             neurons.put(node, caps.get(node.name, np.inf), not constant)
@@ -82,15 +95,22 @@ def spike(graph: gs.Graph, analysis: Analysis, neuron: Neuron, coding: InputCodi
         else:
             time.extend_over(node, operator)
     _insert_readouts(graph, analysis, time)
-    return SpikingGraph(graph, timesteps, coding)
+    network = SpikingGraph(graph, timesteps, input_coding, coding, window)
+    if window is not None:
+        _tell_silence(network)
+    return network
 
 
 class _TimeAxis:
     """Which tensors vary with time, in which domain, and the nodes that bring them to another."""
 
-    def __init__(self, graph: gs.Graph, timesteps: gs.Variable) -> None:
+    def __init__(
+        self, graph: gs.Graph, timesteps: gs.Variable, coding: Coding, window: int | None
+    ) -> None:
         self._graph = graph
         self._timesteps = timesteps
+        self._integrates = coding.is_phased
+        self._is_gated = window is not None
         self._domains: dict[str, Domain] = {}
         self._copies: dict[tuple[str, Domain], gs.Variable] = {}
         self._names = set(graph.tensors())
@@ -113,9 +133,27 @@ class _TimeAxis:
         domain = Domain.MEAN if found <= {Domain.MEAN, None} else operator.domain
         if operator.kind is not Kind.METADATA:
             self.bring_inputs(node, domain)
-            self._bring_shapes(node)
+            self._bring_shapes(node, domain)
+            if domain is Domain.MEAN and self._integrates:
+                return  # it reads means over the whole window
         for tensor in node.outputs:
             self.mark(tensor, domain)
+        if domain is Domain.STEP and self._is_gated and operator.kind is not Kind.METADATA:
+            self._gate_constants(node)
+
+    def _gate_constants(self, node: gs.Node) -> None:
+        """Let what a node adds by itself end with the input."""
+        part = take_constant_part(node)
+        if part is None:
+            return
+        result = node.outputs[0]
+        rows = gs.Variable(
+            self.new_name(f"{result.name}/without_constant"), result.dtype, list(result.shape)
+        )
+        node.outputs[0] = rows
+        self.mark(rows, Domain.STEP)
+        gate = placeholder(GATE, [self._timesteps, part, rows], result)
+        insert_behind(self._graph, rows, [gate])
 
     def bring_inputs(self, node: gs.Node, domain: Domain) -> None:
         for tensor in activations(node):
@@ -123,20 +161,22 @@ class _TimeAxis:
             if copy is not tensor:
                 node.inputs = [copy if t is tensor else t for t in node.inputs]
 
-    def _bring_shapes(self, node: gs.Node) -> None:
+    def _bring_shapes(self, node: gs.Node, domain: Domain) -> None:
         """Let shapes that a node with a time axis reads be those of tensors with a time axis."""
         pending = [tensor for tensor in variables(node) if not is_float(tensor)]
         while pending:
             for producer in pending.pop().inputs:
                 if producer.op in ("Shape", "Size"):
-                    self.bring_inputs(producer, self.domain(producer.inputs[0]) or Domain.STEP)
+                    is_mean = domain is Domain.MEAN and self._integrates
+                    of = None if is_mean else self.domain(producer.inputs[0])
+                    self.bring_inputs(producer, of or (domain if is_mean else Domain.STEP))
                 else:
                     pending += variables(producer)
 
     def bring(self, tensor: gs.Variable, domain: Domain) -> gs.Variable:
         """The tensor in another domain; one copy for all readers."""
         given = self.domain(tensor)
-        if given is domain:
+        if given is domain or (given is None and domain is Domain.MEAN and self._integrates):
             return tensor
         key = (tensor.name, domain)
         if key not in self._copies:
@@ -151,18 +191,25 @@ class _TimeAxis:
                 None if tensor.shape is None else list(tensor.shape),
             )
             insert_behind(self._graph, source, self._between(source, given, domain, copy))
-            self.mark(copy, domain)
+            if domain is Domain.MEAN and self._integrates:
+                copy.shape = _sample_shape(copy)
+            else:
+                self.mark(copy, domain)
             self._copies[key] = copy
         return self._copies[key]
 
     def _between(
         self, source: gs.Variable, given: Domain | None, domain: Domain, copy: gs.Variable
     ) -> list[gs.Node]:
+        if given is None and self._is_gated and domain is Domain.STEP:
+            return [placeholder(GATE, [self._timesteps, source], copy)]
         if given is None:  # the same at every step, and so their mean
             return self._repeat(source, copy)
+        if given is Domain.STEP and domain is Domain.MEAN and self._integrates:
+            return [placeholder(INTEGRATE, [source], copy)]
         if given is Domain.STEP:
-            return [placeholder(ACCUMULATE, source, copy, domain is Domain.MEAN)]
-        return [placeholder(DIFFERENCE, source, copy, given is Domain.MEAN)]
+            return [placeholder(ACCUMULATE, [source], copy, domain is Domain.MEAN)]
+        return [placeholder(DIFFERENCE, [source], copy, given is Domain.MEAN)]
 
     def _repeat(self, source: gs.Variable, copy: gs.Variable) -> list[gs.Node]:
         nodes: list[gs.Node] = []
@@ -196,10 +243,19 @@ _NAMES = {
 class _Neurons:
     """Turns activation functions into neurons, all of one kind."""
 
-    def __init__(self, graph: gs.Graph, timesteps: gs.Variable, neuron: Neuron) -> None:
+    def __init__(
+        self,
+        graph: gs.Graph,
+        timesteps: gs.Variable,
+        neuron: Neuron,
+        coding: Coding,
+        window: int | None,
+    ) -> None:
         self._graph = graph
         self._timesteps = timesteps
         self._neuron = neuron
+        self._coding = coding
+        self._window = window
         self._starts: dict[str, gs.Constant] = {}
 
     def put(self, node: gs.Node, cap: float, has_rows: bool) -> None:
@@ -211,11 +267,21 @@ class _Neurons:
             has_rows: whether its currents [T·N, …] vary with time, or are [N, …].
         """
         neuron = self._neuron
+        node.domain = DOMAIN
+        if self._coding.is_phased:
+            node.op, node.inputs = PHASE_NEURON, [node.inputs[0], self._timesteps]
+            node.attrs = {
+                "constant_input": 0 if has_rows else 1,
+                "base": self._coding.base,
+                "v_threshold": 1.0,
+                "v_init": float(neuron.v_init),
+            }
+            return
         dtype = np.dtype(node.outputs[0].dtype or np.float32)
         states = [self._start("v_init", neuron.v_init, dtype)]
         if neuron.is_signed:
             states.append(self._start("n_init", 0, dtype))
-        node.op, node.domain = IF_NEURON, DOMAIN
+        node.op = IF_NEURON
         node.inputs = [node.inputs[0], self._timesteps, *states]
         node.outputs = [node.outputs[0], *(gs.Variable.empty() for _ in states)]
         # All attributes are written out: not every runtime reads the defaults of a function.
@@ -227,7 +293,7 @@ class _Neurons:
             "spike_min": neuron.spike_min,
             "spike_max": int(max(1, min(neuron.spike_max, cap))),
             "count_min": 0,
-            "count_max": -1,
+            "count_max": -1 if self._window is None else self._window,
         }
 
     def _start(self, name: str, value: float, dtype: np.dtype[np.generic]) -> gs.Constant:
@@ -241,7 +307,8 @@ class _Neurons:
 
 def _least(tensors: Sequence[gs.Tensor]) -> float:
     """The least number in the constants among some tensors."""
-    return min(float(np.min(tensor.values)) for tensor in tensors if is_constant(tensor))
+    numbers = [float(np.min(tensor.values)) for tensor in tensors if is_constant(tensor)]
+    return min(numbers, default=np.inf)
 
 
 def _insert_readouts(graph: gs.Graph, analysis: Analysis, time: _TimeAxis) -> None:
@@ -288,4 +355,13 @@ def _sample_shape(tensor: gs.Variable) -> list[int | str] | None:
 
 def _append_readout(graph: gs.Graph, time: _TimeAxis, rows: gs.Variable, mean: gs.Variable) -> None:
     steps = time.bring(rows, Domain.STEP)
-    insert_behind(graph, steps, [placeholder(READOUT, steps, mean)])
+    insert_behind(graph, steps, [placeholder(READOUT, [steps], mean)])
+
+
+def _tell_silence(network: SpikingGraph) -> None:
+    """Add an output that is true once all neurons have fallen silent."""
+    graph = network.graph
+    silent = gs.Variable(unique_name(graph, "silent"), np.dtype(np.bool_), [])
+    spikes = [node.outputs[0] for node in network.neurons()]
+    graph.nodes.append(placeholder(SILENT, spikes, silent))
+    graph.outputs.append(silent)

@@ -73,7 +73,7 @@ def test_inspect_tells_what_stays_graded(folder, capsys):
 def test_inspect_knows_converted_files(folder, capsys):
     out = call(capsys, "inspect", "snn.onnx")
     assert "T = 20" in out
-    assert "mode 99.9%" in out
+    assert "mode mse" in out
     content = json.loads(call(capsys, "inspect", "snn.onnx", "--json"))
     assert content["schedule"]["timesteps"] == 20
     assert all(value > 0 for value in content["thresholds"].values())
@@ -114,7 +114,7 @@ def test_convert_as_json(folder, capsys):
     assert content["output"] == "out.onnx"
     assert 0 < content["agreement"] <= 1
     assert [set(layer) for layer in content["layers"]] == [
-        {"name", "op", "scale", "is_dead", "firing_rate"}
+        {"name", "op", "scale", "is_dead", "firing_rate", "size"}
     ] * 2
 
 

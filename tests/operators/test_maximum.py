@@ -113,7 +113,8 @@ def test_of_several_activations(name, schedule, block):
     case = _case(name)
     (node,) = (node for node in case.model.graph.node if node.op_type in ("Max", "Min"))
     model = expose(case.model, node.input)
-    options = {"mode": "max", "timesteps": T, "readout": "running", "schedule": schedule}
+    options = {"neuron": "if", "mode": "max", "timesteps": T, "readout": "running"}
+    options["schedule"] = schedule
     snn = convert(model, stats=stats_of(model, case.thresholds), block=block, **options).model
     actual = play(snn, {"x": case.x})
     wanted = np.minimum if node.op_type == "Min" else np.maximum

@@ -4,10 +4,10 @@ import pytest
 import onnx_snn
 from nets import Dyadic, Gaussian, Net, cnn, residual
 from onnx_snn.analyse import analyse
+from onnx_snn.coding import InputCoding
 from onnx_snn.load import load_graph
 from onnx_snn.neuron import Neuron
 from onnx_snn.passes.spike import spike
-from onnx_snn.spiking_graph import InputCoding
 from simulator import dyadic_thresholds, simulate, stats_of
 
 W = Gaussian(1)
