@@ -29,6 +29,7 @@ from onnx_snn.load import load_graph
 from onnx_snn.model_io import ModelSource, model_hash, read_model, write_model
 from onnx_snn.options import parse_choice
 from onnx_snn.passes.average_max_pools import average_max_pools
+from onnx_snn.passes.calibrate_biases import calibrate_biases
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.normalise import normalise
 from onnx_snn.passes.put_on_schedule import put_on_schedule
@@ -40,6 +41,7 @@ from onnx_snn.probe import channels_of
 from onnx_snn.progress import progress_bar
 from onnx_snn.report import ConversionReport, LayerReport
 from onnx_snn.schedule import Readout, Schedule, ScheduleOptions, ScheduleRecord
+from onnx_snn.spiking_graph import SpikingGraph
 from onnx_snn.thresholds import Rule, thresholds
 
 _CHECK = 3 * 10**10
@@ -282,6 +284,7 @@ class _Network:
         bounds = {tensor: activation_bound(node) for tensor, node in self._neurons.items()}
         limits = thresholds(stats, chosen.mode, chosen.granularity, levels, bounds)
         scales = normalise(graph, analyse(graph), limits)
+        ann = graph.copy()
         network = spike(
             graph,
             analyse(graph),
@@ -290,6 +293,8 @@ class _Network:
             chosen.coding,
             plan.window,
         )
+        if chosen.bias_calibration:
+            self._calibrate_biases(network, ann, plan, samples)
         record = put_on_schedule(network, plan.schedule)
         names = {tensor: node.name for tensor, node in self._neurons.items()}
         lambdas = {names[tensor]: scale.values.tolist() for tensor, scale in scales.items()}
@@ -327,6 +332,17 @@ class _Network:
             errors=self._explained(snn, shown) if shown and is_rate else [],
         )
         return Conversion(snn, report, stats)
+
+    def _calibrate_biases(
+        self, network: SpikingGraph, ann: gs.Graph, plan: Plan, samples: HoldOut | None
+    ) -> None:
+        if samples is None or not samples.is_repeatable:
+            raise OptionError(
+                "bias calibration needs calibration data that can be iterated once more; give an "
+                "array or a list, and not only statistics"
+            )
+        with progress_bar("calibrating biases", len(self._neurons)) as advance:
+            calibrate_biases(network, ann, samples, plan.schedule.timesteps, progress=advance)
 
     def _check(self, stats: ActivationStats) -> None:
         differing = self._neurons.keys() ^ stats.tensors.keys() or {

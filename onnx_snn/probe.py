@@ -181,7 +181,7 @@ class NativeProbe:
             f"{places}/shape", onnx.TensorProto.INT64, [3], [0, channels, -1]
         )
         graph.initializer.append(shape)
-        graph.input.append(helper.make_tensor_value_info(places, onnx.TensorProto.DOUBLE, ["P"]))
+        graph.input.append(helper.make_tensor_value_info(places, onnx.TensorProto.DOUBLE, [places]))
 
         def add(op: str, inputs: list[str], output: str, **attributes: Any) -> str:
             name = f"{places}/{output}"

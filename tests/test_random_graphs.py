@@ -119,10 +119,14 @@ def test_the_error_falls_with_the_number_of_steps(model, granularity):
 STEPS = 8
 
 
-@given(networks(dyadic=True), st.sampled_from(["layer", "channel"]), st.integers(0, 99))
+ALPHABETS = {"if": (0, 1), "signed": (-1, 0, 1), "burst(2)": (0, 1, 2)}
+KINDS = st.tuples(st.sampled_from(["layer", "channel"]), st.sampled_from(sorted(ALPHABETS)))
+
+
+@given(networks(dyadic=True), KINDS, st.integers(0, 99))
 @fewer
-def test_where_every_sum_is_exact_all_agree_bit_for_bit(model, granularity, seed):
-    x, snn = _exact(model, granularity, seed)
+def test_where_every_sum_is_exact_all_agree_bit_for_bit(model, kind, seed):
+    x, snn = _exact(model, kind, seed)
     expected = onnx_snn.create_session(snn).run(None, x)
     looped = onnx_snn.reschedule(snn, schedule="loop", block=3)
     stepped = onnx_snn.reschedule(looped, schedule="step")
@@ -139,10 +143,10 @@ def test_where_every_sum_is_exact_all_agree_bit_for_bit(model, granularity, seed
     assert len(back.graph.node) == len(snn.graph.node)
 
 
-@given(networks(dyadic=True), st.sampled_from(["layer", "channel"]), st.integers(0, 99))
+@given(networks(dyadic=True), KINDS, st.integers(0, 99))
 @few
-def test_neurons_keep_their_charge_and_fire_once_a_step(model, granularity, seed):
-    x, snn = _exact(model, granularity, seed)
+def test_neurons_keep_their_charge_and_their_alphabet(model, kind, seed):
+    x, snn = _exact(model, kind, seed)
     stepped = onnx_snn.reschedule(snn, schedule="step")
     neurons = [n for n in stepped.graph.node if n.domain == DOMAIN and n.op_type == IF_NEURON]
     present = {value.name for value in (*stepped.graph.output, *stepped.graph.input)}
@@ -166,8 +170,8 @@ def test_neurons_keep_their_charge_and_fire_once_a_step(model, granularity, seed
     after = {**x, **dict(zip(names, session.run(None, {**x, **states}), strict=True))}
     assert neurons
     for node in neurons:
-        currents, spikes, membrane = (after[n] for n in (node.input[0], *node.output))
-        assert np.isin(spikes, (0, 1)).all()
+        currents, spikes, membrane = (after[n] for n in (node.input[0], *node.output[:2]))
+        assert np.isin(spikes, ALPHABETS[kind[1]]).all()
         constant = next(a.i for a in node.attribute if a.name == "constant_input")
         arrived = _over_time(currents, 1) * STEPS if constant else _over_time(currents, STEPS)
         charge = states[node.input[2]] + arrived - _over_time(spikes, STEPS)
@@ -215,10 +219,12 @@ def _is_linear(node: gs.Node) -> bool:
     return node.op in LINEAR or not np.issubdtype(node.outputs[0].dtype or float, np.floating)
 
 
-def _exact(model: onnx.ModelProto, granularity: str, seed: int):
+def _exact(model: onnx.ModelProto, kind: tuple[str, str], seed: int):
     """Inputs of small multiples of 1/8, and a conversion whose thresholds are powers of two."""
     x = samples(model, 4, dyadic=True)
+    granularity, neuron = kind
     options = {"mode": "max", "timesteps": STEPS, "granularity": granularity, "holdout": 0}
+    options["neuron"] = neuron
     found = onnx_snn.convert(model, x, **options).stats
     random = np.random.default_rng(seed)
     tensors = {}

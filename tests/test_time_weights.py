@@ -1,0 +1,124 @@
+"""The nodes that weigh time steps, run by onnxruntime, against the formulas in NumPy."""
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import pytest
+
+from nets import session
+from onnx_snn.coding import Coding
+from onnx_snn.emit import Emitter
+from onnx_snn.time_weights import TimeWeights
+
+EVERY_FORM = pytest.mark.parametrize(
+    ("coding", "window"), [("rate", None), ("two_phase", None), ("drain", 3), ("radix", None)]
+)
+EVERY_TYPE = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def _weights(coding, window, steps):
+    """w_t and W_t for t = 1 … steps."""
+    t = np.arange(1, steps + 1)
+    if coding == "radix":
+        return 2.0**-t, 1 - 2.0**-t
+    return np.ones(steps), np.minimum(t, window or steps).astype(float)
+
+
+def _evaluate(write, sequence, *, past=0, steps=None):
+    """Run what ``write(emitter, sequence, past, count)`` wrote."""
+    dtype = sequence.dtype
+    given = gs.Variable("x", dtype, [None] * sequence.ndim)
+    past_tensor, count = (gs.Variable(name, np.dtype(np.int64), []) for name in ("past", "count"))
+    nodes = []
+    result = write(Emitter(nodes, "test"), given, past_tensor, count)
+    result.dtype = dtype
+    graph = gs.Graph(nodes, inputs=[given, past_tensor, count], outputs=[result], opset=18)
+    model = gs.export_onnx(graph, do_type_check=False)
+    model.ir_version = 8
+    steps = len(sequence) if steps is None else steps
+    feeds = {"x": sequence, "past": np.array(past), "count": np.array(steps)}
+    known = session(model)
+    names = {value.name for value in known.get_inputs()}
+    return known.run(None, {name: value for name, value in feeds.items() if name in names})[0]
+
+
+def _sequence(dtype, steps=6, axes=2):
+    shape = (steps, 3, 2, 2)[: 1 + axes]
+    return (np.random.default_rng(axes).integers(-8, 9, shape) / 8).astype(dtype)
+
+
+@EVERY_FORM
+@EVERY_TYPE
+@pytest.mark.parametrize("axes", [1, 3])
+def test_a_window_is_weighted_and_back(coding, window, dtype, axes):
+    weights = TimeWeights(Coding(coding), window)
+    x = _sequence(dtype, axes=axes)
+    w, _ = _weights(coding, window, len(x))
+    w = w.reshape(-1, *[1] * axes)
+
+    def weighted(emit, tensor, past, count):
+        return emit.node("Identity", [weights.weighted(emit, tensor, count)])
+
+    def unweighted(emit, tensor, past, count):
+        return emit.node("Identity", [weights.unweighted(emit, tensor, count)])
+
+    # Powers of two and small multiples of 1/8: all exact.
+    np.testing.assert_array_equal(_evaluate(weighted, x), x * w)
+    np.testing.assert_array_equal(_evaluate(unweighted, (x * w).astype(dtype)), x)
+
+
+@EVERY_FORM
+@EVERY_TYPE
+@pytest.mark.parametrize("past", [0, 2, 5])
+def test_the_weight_of_the_steps_so_far(coding, window, dtype, past):
+    weights = TimeWeights(Coding(coding), window)
+
+    def elapsed(emit, tensor, past, count):
+        return weights.elapsed(emit, past, count, tensor)
+
+    x = _sequence(dtype, 4)
+    actual = _evaluate(elapsed, x, past=past)
+    assert actual.dtype == dtype
+    assert actual.shape == (4, 1, 1)
+    _, total = _weights(coding, window, past + 4)
+    np.testing.assert_array_equal(actual.ravel(), total[past:].astype(dtype))
+
+
+@EVERY_FORM
+@EVERY_TYPE
+@pytest.mark.parametrize("steps", [1, 3, 8])
+def test_the_weight_of_all_steps(coding, window, dtype, steps):
+    weights = TimeWeights(Coding(coding), window)
+
+    def total(emit, tensor, past, count):
+        return weights.total(emit, count, tensor)
+
+    actual = _evaluate(total, _sequence(dtype), steps=steps)
+    assert actual.shape == ()
+    assert actual == _weights(coding, window, steps)[1][-1].astype(dtype)
+
+
+@pytest.mark.parametrize("past", [0, 2, 3, 9])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_gate_is_open_in_the_window(past, dtype):
+    weights = TimeWeights(Coding.DRAIN, 3)
+
+    def gate(emit, tensor, past, count):
+        return weights.gate(emit, past, count, tensor)
+
+    actual = _evaluate(gate, _sequence(dtype, 4), past=past)
+    assert actual.shape == (4, 1, 1)
+    expected = [float(t <= 3) for t in range(past + 1, past + 5)]
+    np.testing.assert_array_equal(actual.ravel(), expected)
+
+
+@EVERY_TYPE
+def test_many_steps_of_radix_do_not_overflow(dtype):
+    weights = TimeWeights(Coding.RADIX)
+    x = np.ones((64, 1, 1), dtype)
+
+    def mean(emit, tensor, past, count):
+        weighted = weights.weighted(emit, tensor, count)
+        total = emit.node("ReduceSum", [weighted], dtype=dtype, keepdims=0)
+        return emit.node("Div", [total, weights.total(emit, count, tensor)], dtype=dtype)
+
+    assert _evaluate(mean, x) == pytest.approx(1, rel=1e-6)
