@@ -1,6 +1,6 @@
 """Rewrite trained ONNX networks into spiking neural networks that run in onnxruntime."""
 
-from onnx_snn.calibrate import ActivationStats
+from onnx_snn.activation_stats import ActivationStats
 from onnx_snn.convert import Conversion, convert
 from onnx_snn.errors import OnnxSnnError
 from onnx_snn.evaluate import Evaluation, evaluate

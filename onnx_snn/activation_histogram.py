@@ -7,6 +7,7 @@ dealt out in turn to two halves, so that one half can judge what was fitted to t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ OCTAVES = 14
 BINS = OCTAVES * BINS_PER_OCTAVE
 HALVES = 2
 
-_DROPPED = 18  # of the 23 bits of a float32 mantissa; the other 5 number the bins of an octave
+_MANTISSA = 23  # bits of a float32
+_DROPPED = 18  # of them; the other 5 number the bins of an octave
 _BIAS = 127  # of the exponent of a float32
-_NOT_FINITE = 0xFF * BINS_PER_OCTAVE
+_INFINITE = 0x7F800000  # the bits of a float32; those of NaN are more
+_ALL = _INFINITE >> _DROPPED  # above all bins
 _PLACES = 1 << 14  # values of a channel that are looked at before fewer are taken per sample
 _VALUES = 1 << 22  # likewise of a layer
 _FULL_LOOK = 64  # samples of which so many are taken
@@ -66,36 +69,42 @@ class ActivationHistogram:
         most = min(_PLACES, _VALUES // channels) // max(self.samples, _FULL_LOOK)
         return max(min(most, features), 1)
 
-    def add(self, values: npt.NDArray[Any], features: int) -> None:
+    def add(self, parts: Sequence[npt.NDArray[Any]], features: int) -> None:
         """Count the values taken of some samples.
 
         Args:
-            values: of any floating-point type, [N, C, P].
+            parts: of any floating-point type, each [N, C / b, P, b], in blocks of b channels, the
+                last of which may end in values that are of no channel. N alone may differ.
             features: the number F of values that each channel of a sample has.
         """
-        samples, channels, places = values.shape
-        if not values.size:
+        bits = [_bits(part) for part in parts if part.size]
+        if not bits:
             return
-        with np.errstate(over="ignore"):
-            single = values.astype(np.float32, copy=False)
-        greatest = np.fmax.reduce(np.fmax.reduce(single, axis=2), axis=0)  # NaN is passed over
-        self.greatest = np.fmax(self.greatest, np.where(np.isfinite(greatest), greatest, 0))
+        channels = self.counts.shape[1]
+        _, blocks, places, block = bits[0].shape
         # As integers, non-negative floats have the same order, and equal parts of an octave.
-        bins = single.view(np.int32) >> _DROPPED
-        if bins.max() >= _NOT_FINITE:
-            bins[bins >= _NOT_FINITE] = 0
-        self._raise_top(max(int(bins.max()) // BINS_PER_OCTAVE, 0))
-        bins -= (self._octave + 1) * BINS_PER_OCTAVE - BINS - 1
-        np.maximum(bins, 0, out=bins)
-        if not self._octave:
-            bins[:] = 0
-        bins += np.arange(channels, dtype=np.int32)[:, None] * (1 + BINS)
+        greatest = np.stack([part.max(axis=0).max(axis=1) for part in bits]).max(axis=0)
+        greatest = np.maximum(greatest.reshape(-1)[:channels], 0)
+        self.greatest = np.maximum(self.greatest, greatest.view(np.float32))
+        self._raise_top(int(greatest.max()) >> _MANTISSA)
+        first = (self._octave + 1) * BINS_PER_OCTAVE - BINS - 1 if self._octave else _ALL
+        row = np.arange(blocks * block, dtype=np.int32) * (1 + BINS)
+        row = row.reshape(blocks, 1, block) - np.int32(first)
         weight = np.float32(min(features, _PLACES) / places)
+        starts = self.samples + np.cumsum([0, *map(len, bits)])
         for half in range(HALVES):
-            own = bins[(half - self.samples) % HALVES :: HALVES]
-            found = np.bincount(own.reshape(-1), minlength=channels * (1 + BINS))
-            self.counts[half] += weight * found.reshape(channels, -1).astype(np.float32)
-        self.samples += samples
+            own = [
+                part[(half - start) % HALVES :: HALVES]
+                for part, start in zip(bits, starts, strict=False)
+            ]
+            bins = np.concatenate(own)
+            bins >>= _DROPPED
+            np.clip(bins, first, first + BINS, out=bins)
+            bins += row
+            found = np.bincount(bins.reshape(-1), minlength=row.size * (1 + BINS))
+            found = found.reshape(row.size, -1)[:channels].astype(np.float32)
+            self.counts[half] += weight * found
+        self.samples = int(starts[-1])
 
     def _raise_top(self, octave: int) -> None:
         """Move the bins down, and what falls off them into bin 0."""
@@ -107,3 +116,10 @@ class ActivationHistogram:
         self.counts[..., 1 : 1 + BINS - down] = self.counts[..., 1 + down :]
         self.counts[..., 1 + BINS - down :] = 0
         self._octave = octave
+
+
+def _bits(values: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Those of float32; 0 for NaN and infinity."""
+    with np.errstate(over="ignore"):
+        bits = values.astype(np.float32, copy=False).view(np.int32)
+    return bits if bits.max() < _INFINITE else np.where(bits < _INFINITE, bits, 0)

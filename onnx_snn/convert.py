@@ -14,8 +14,10 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from onnx_snn.activation_stats import ActivationStats
 from onnx_snn.analyse import analyse
-from onnx_snn.calibrate import ActivationStats, activation_bound, calibrate, spiking_nodes
+from onnx_snn.calibrate import calibrate
+from onnx_snn.calibrate_biases import calibrate_biases
 from onnx_snn.choose import Choice, candidates, cheapest
 from onnx_snn.coding import Coding, InputCoding
 from onnx_snn.compute import graded_share, operations
@@ -29,7 +31,6 @@ from onnx_snn.load import load_graph
 from onnx_snn.model_io import ModelSource, model_hash, read_model, write_model
 from onnx_snn.options import parse_choice
 from onnx_snn.passes.average_max_pools import average_max_pools
-from onnx_snn.passes.calibrate_biases import calibrate_biases
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.normalise import normalise
 from onnx_snn.passes.put_on_schedule import put_on_schedule
@@ -41,14 +42,20 @@ from onnx_snn.probe import channels_of
 from onnx_snn.progress import progress_bar
 from onnx_snn.report import ConversionReport, LayerReport
 from onnx_snn.schedule import Readout, Schedule, ScheduleOptions, ScheduleRecord
-from onnx_snn.spiking_graph import SpikingGraph
+from onnx_snn.spiking_activations import activation_bound, spiking_nodes
 from onnx_snn.thresholds import Rule, thresholds
 
 _CHECK = 3 * 10**10
 """Operations that checking the result may take, if a quarter of those of calibration are fewer."""
 
-_EXPLAINED = 32
-"""Samples on which the errors of each layer are told by their causes."""
+_BIAS_WORK = 10**12
+"""Operations of the spiking network that calibrating biases may take without being asked for."""
+_BIAS_SAMPLES = 1024
+_FEW_SAMPLES = 32
+"""Biases are calibrated on at most, and without being asked for at least, so many samples."""
+
+_EXPLAINED, _FEW_EXPLAINED = 32, 8
+"""The errors of each layer are told by their causes on at most and at least so many samples."""
 
 
 class MaxPool(StrEnum):
@@ -134,7 +141,8 @@ def convert(
         granularity: one threshold per ``"layer"`` or per ``"channel"``, or ``"auto"``: for each
             layer what did better on samples held out.
         bias_calibration: correct biases layer by layer until the mean rate of each channel is
-            the ANN's mean activation.
+            the ANN's mean activation. Where it is the preset's, large networks (whose spiking
+            runs over a few samples take longer than a minute or so) are left as they are.
         schedule: ``"layer"``, ``"loop"`` or ``"step"``; see ``onnx_snn.schedule``.
         block: steps evaluated together in ``"loop"``.
         readout: ``"mean"`` over T, or the ``"running"`` mean at every step, [T, N, …].
@@ -293,8 +301,13 @@ class _Network:
             chosen.coding,
             plan.window,
         )
-        if chosen.bias_calibration:
-            self._calibrate_biases(network, ann, plan, samples)
+        count = self._calibrating_samples(plan, samples)
+        if count:
+            with progress_bar("calibrating biases", len(self._neurons)) as advance:
+                steps = plan.schedule.timesteps
+                calibrate_biases(
+                    network, ann, samples or [], steps, samples=count, progress=advance
+                )
         record = put_on_schedule(network, plan.schedule)
         names = {tensor: node.name for tensor, node in self._neurons.items()}
         lambdas = {names[tensor]: scale.values.tolist() for tensor, scale in scales.items()}
@@ -320,6 +333,7 @@ class _Network:
             calibration_samples=stats.samples,
             preset=plan.preset,
             mode=str(chosen.mode),
+            bias_samples=count,
             timesteps=plan.schedule.timesteps,
             latency=plan.latency(len(layers)),
             validation_samples=found.samples,
@@ -333,16 +347,21 @@ class _Network:
         )
         return Conversion(snn, report, stats)
 
-    def _calibrate_biases(
-        self, network: SpikingGraph, ann: gs.Graph, plan: Plan, samples: HoldOut | None
-    ) -> None:
-        if samples is None or not samples.is_repeatable:
+    def _calibrating_samples(self, plan: Plan, samples: HoldOut | None) -> int:
+        """On how many samples to calibrate biases; 0: not at all."""
+        asked = plan.settings.bias_calibration
+        is_possible = samples is not None and samples.is_repeatable
+        if asked and not is_possible:
             raise OptionError(
                 "bias calibration needs calibration data that can be iterated once more; give an "
                 "array or a list, and not only statistics"
             )
-        with progress_bar("calibrating biases", len(self._neurons)) as advance:
-            calibrate_biases(network, ann, samples, plan.schedule.timesteps, progress=advance)
+        if asked is not None:
+            return _BIAS_SAMPLES if asked else 0
+        if not is_possible or plan.input_coding is InputCoding.SEQUENCE:
+            return 0
+        affordable = _BIAS_WORK // (self._work * plan.schedule.timesteps + 1)
+        return min(_BIAS_SAMPLES, affordable) if affordable >= _FEW_SAMPLES else 0
 
     def _check(self, stats: ActivationStats) -> None:
         differing = self._neurons.keys() ^ stats.tensors.keys() or {
@@ -372,7 +391,8 @@ class _Network:
 
     def _explained(self, snn: onnx.ModelProto, shown: Sequence[Batch]) -> list[LayerError]:
         """Where each layer's rates go wrong, on a few samples."""
-        return layer_errors(snn, self._graph, list(first_samples(shown, _EXPLAINED)))
+        few = list(first_samples(shown, _EXPLAINED))
+        return layer_errors(snn, self._graph, few) if sum(map(len, few)) >= _FEW_EXPLAINED else []
 
     def _metadata(self, plan: Plan, lambdas: Mapping[str, Any]) -> dict[str, str]:
         """What a converted file says about itself; the source's own entries are kept."""

@@ -26,7 +26,6 @@ import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnx_snn.calibrate import spiking_nodes
 from onnx_snn.coding import Coding
 from onnx_snn.data import Batch, Dataset, ImagePreprocessing, first_samples
 from onnx_snn.errors import DataError, ModelError, UnsupportedModelError
@@ -52,6 +51,7 @@ from onnx_snn.progress import progress_bar
 from onnx_snn.reschedule import unschedule
 from onnx_snn.scale import FloatArray
 from onnx_snn.schedule import Schedule, ScheduleOptions, ScheduleRecord
+from onnx_snn.spiking_activations import spiking_nodes
 from onnx_snn.spiking_graph import (
     ACCUMULATE,
     DIFFERENCE,

@@ -36,7 +36,8 @@ class Preset:
         v_init: membrane before the first step, in units of the threshold.
         reset: soft or hard reset.
         batch_reduction: how the statistics of batches are put together.
-        bias_calibration: whether biases are corrected on the calibration data.
+        bias_calibration: whether biases are corrected on the calibration data; None: where
+            that takes no longer than a minute or so.
     """
 
     mode: str | float = "mse"
@@ -46,16 +47,23 @@ class Preset:
     v_init: float = 0.5
     reset: str = "subtract"
     batch_reduction: str = "exact"
-    bias_calibration: bool = False
+    bias_calibration: bool | None = None
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "classic": Preset("99.9%", "if", granularity="layer", v_init=0.0, batch_reduction="ema"),
+        "classic": Preset(
+            "99.9%",
+            "if",
+            granularity="layer",
+            v_init=0.0,
+            batch_reduction="ema",
+            bias_calibration=False,
+        ),
         "binary": Preset(neuron="if"),
         "default": Preset(),
-        "lossless": Preset(coding="drain"),
-        "radix": Preset(neuron="if", coding="radix"),
+        "lossless": Preset(coding="drain", bias_calibration=False),
+        "radix": Preset(neuron="if", coding="radix", bias_calibration=False),
     }
 )
 
@@ -69,7 +77,7 @@ class Settings:
     coding: Coding
     granularity: Granularity
     batch_reduction: str
-    bias_calibration: bool
+    bias_calibration: bool | None
 
     def levels(self, timesteps: int) -> int:
         """Levels that thresholds of least squared error are fitted to."""

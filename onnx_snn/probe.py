@@ -35,13 +35,14 @@ class Observed(NamedTuple):
         above: values above the floor, of each run; see ``reference.large_values``.
         rows: number of values of each channel, those below the floor included.
         greatest: of each channel, where the type is finer than that of ``above``.
-        sample: the values at the places asked for, [N, C, P]; None where none were.
+        samples: the values at the places asked for, of each run [N, C / b, P, b], in blocks of b
+            channels, the last of which may be filled up; () where none were.
     """
 
     above: Sequence[npt.NDArray[np.int64]]
     rows: int
     greatest: Array | None = None
-    sample: Array | None = None
+    samples: Sequence[Array] = ()
 
 
 class Probe(Protocol):
@@ -69,8 +70,8 @@ def channels_of(tensor: gs.Variable) -> int | None:
 
 
 def sample(values: Array, places: Places) -> Array:
-    """The values [N, C, F] at some places, [N, C, P]."""
-    return values[:, :, (places * values.shape[2]).astype(np.int64)]
+    """The values [N, C, F] at some places, [N, C, P, 1]: in blocks of one channel."""
+    return values[:, :, (places * values.shape[2]).astype(np.int64), None]
 
 
 def make_probe(
@@ -122,7 +123,7 @@ class ValueProbe:
             above, rows = large_values(values, floor)
             is_finer = values.dtype == np.float64
             greatest = values.max(axis=(0, 2), initial=0) if is_finer else None
-            taken = None if at is None else sample(values, at)
+            taken = () if at is None else [sample(values, at)]
             observed.append(Observed([above], int(rows), greatest, taken))
         return observed
 
@@ -146,14 +147,17 @@ class NativeProbe:
         del model.graph.output[:]
         for tensor, floor in zip(tensors, self._floors, strict=True):
             self._names += self._add_operator(model.graph, tensor, floor)
-        for tensor, places in zip(tensors, self._places, strict=False):
-            self._names.append(self._add_sampling(model.graph, tensor, places))
+        samples = [
+            self._add_sampling(model.graph, tensor, places)
+            for tensor, places in zip(tensors, self._places, strict=False)
+        ]
+        self._names += samples
         model.graph.output.extend(map(helper.make_empty_tensor_value_info, self._names))
         model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
         options = session_options()
         options.register_custom_ops_library(library)
         with refusals():
-            self._session = cpu_session(read_blocks(model, options), options)
+            self._session = cpu_session(read_blocks(model, options, samples), options)
         self._channels = [channels_of(tensor) or 1 for tensor in tensors]
         self._samples = _LEAST_SAMPLES
         self._is_measured = False
@@ -178,7 +182,7 @@ class NativeProbe:
         """Append ``sample`` in ONNX operators; it works with any number F of values."""
         channels = channels_of(tensor) or 1
         shape = helper.make_tensor(
-            f"{places}/shape", onnx.TensorProto.INT64, [3], [0, channels, -1]
+            f"{places}/shape", onnx.TensorProto.INT64, [4], [0, channels, -1, 1]
         )
         graph.initializer.append(shape)
         graph.input.append(helper.make_tensor_value_info(places, onnx.TensorProto.DOUBLE, [places]))
@@ -189,7 +193,7 @@ class NativeProbe:
             return name
 
         values = add("Reshape", [tensor.name, shape.name], "values")
-        features = add("Shape", [values], "features", start=2)
+        features = add("Shape", [values], "features", start=2, end=3)
         features = add("Cast", [features], "double", to=onnx.TensorProto.DOUBLE)
         index = add("Mul", [places, features], "product")
         index = add("Cast", [index], "index", to=onnx.TensorProto.INT64)
@@ -214,10 +218,10 @@ class NativeProbe:
                 runs.append(self._session.run(self._names, inputs))
         parts = list(zip(*runs, strict=True))
         ends = 2 * len(floors)
-        samples = [np.concatenate(part) for part in parts[ends:]] if places else [None] * ends
+        samples = parts[ends:] if places else [()] * len(floors)
         observed = [
-            Observed(above, int(sum(rows)), sample=taken)
-            for above, rows, taken in zip(parts[:ends:2], parts[1:ends:2], samples, strict=False)
+            Observed(above, int(sum(rows)), samples=taken)
+            for above, rows, taken in zip(parts[:ends:2], parts[1:ends:2], samples, strict=True)
         ]
         if not self._is_measured:
             self._is_measured = True

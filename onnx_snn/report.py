@@ -52,6 +52,7 @@ class ConversionReport:
             divided by that of the ANN's output; None where there is none.
         preset: what the settings were taken from.
         mode: the threshold rule.
+        bias_samples: samples that biases were calibrated on; 0: they were not.
         timesteps: steps of a run, at which all this was measured; with coding drain, with those
             after the input.
         latency: steps until the result is there, where layers pass their spikes on at once.
@@ -67,6 +68,7 @@ class ConversionReport:
     timesteps: int
     preset: str = "default"
     mode: str = ""
+    bias_samples: int = 0
     latency: int = 0
     graded_share: float = 0.0
     validation_samples: int = 0

@@ -24,7 +24,7 @@ def shift_current(network: SpikingGraph, neuron: gs.Node, shift: FloatArray) -> 
     """
     if not np.any(shift):
         return
-    if not _absorb(network, neuron.inputs[0], shift):
+    if not absorb_shift(network, neuron.inputs[0], shift):
         dtype = np.dtype(neuron.outputs[0].dtype or np.float32)
         values = shaped(shift, len(neuron.inputs[0].shape)).astype(dtype)
         insert_shift(network, neuron, gs.Constant(own_name(neuron, "shift"), values))
@@ -48,8 +48,11 @@ def shaped(shift: FloatArray, rank: int) -> npt.NDArray[np.float64]:
     return shift.reshape(-1, *[1] * max(rank - 2, 0))
 
 
-def _absorb(network: SpikingGraph, tensor: gs.Variable, shift: FloatArray) -> bool:
-    """Let what computes a tensor add the shift; whether that was possible."""
+def absorb_shift(network: SpikingGraph, tensor: gs.Variable, shift: FloatArray) -> bool:
+    """Let what computes a tensor add a shift [C]; whether that was possible.
+
+    It is where a bias or constant on the way to it has room, and nobody else reads it.
+    """
     if not _is_private(network.graph, tensor) or list(tensor.shape or [])[1:2] != [shift.size]:
         return False
     node, rank = tensor.inputs[0], len(tensor.shape)
@@ -76,7 +79,7 @@ def _absorb_addition(network: SpikingGraph, node: gs.Node, rank: int, shift: Flo
                 return _add_to(node, index, sign * shaped(shift, rank))
     summands = node.inputs[:1] if node.op == "Sub" else node.inputs
     return any(
-        _absorb(network, tensor, shift)
+        absorb_shift(network, tensor, shift)
         for tensor in summands
         if not is_constant(tensor) and len(tensor.shape) == rank
     )

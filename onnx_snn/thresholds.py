@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from onnx_snn.calibrate import ActivationStats, TensorStats, percentile_key
+from onnx_snn.activation_stats import ActivationStats, TensorStats, percentile_key
 from onnx_snn.errors import CalibrationError, OptionError
 from onnx_snn.scale import Scale
 
@@ -178,7 +178,7 @@ class Threshold:
     is_dead: bool = False
 
 
-MARGIN = 0.2
+MARGIN = 0.02
 """Of the error on held-out samples, so much must be gained by a λ for each channel."""
 
 ENOUGH_SAMPLES = 100

@@ -11,12 +11,12 @@ import onnx_graphsurgeon as gs
 
 from nets import Array, Gaussian, Net, run
 from onnx_snn.analyse import analyse
-from onnx_snn.calibrate import spiking_nodes
 from onnx_snn.load import load_graph
 from onnx_snn.operators import OPERATORS, Refusal
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.normalise import normalise
 from onnx_snn.scale import Scale
+from onnx_snn.spiking_activations import spiking_nodes
 from onnx_snn.thresholds import Threshold
 
 Model = onnx.ModelProto

@@ -18,9 +18,10 @@ from onnx.reference.op_run import OpRun
 
 from nets import Array, run
 from onnx_snn import ActivationStats, create_session
-from onnx_snn.calibrate import TensorStats, spiking_nodes
+from onnx_snn.activation_stats import TensorStats
 from onnx_snn.load import load_graph
 from onnx_snn.schedule import Readout, Schedule, ScheduleRecord
+from onnx_snn.spiking_activations import spiking_nodes
 
 Thresholds = Mapping[str, Array]
 """λ by the name of the Relu node, in a shape that broadcasts against its activations."""

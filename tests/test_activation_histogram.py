@@ -10,6 +10,11 @@ def _values(samples, channels=3, features=40, seed=0):
     return np.maximum(values, 0).astype(np.float32)
 
 
+def _plain(values):
+    """Values [N, C, P] in blocks of one channel."""
+    return values[..., None]
+
+
 def _expected(values, top):
     """Of each half and channel the counts, by NumPy's own histogram; zeros first."""
     edges = top * bin_edges()
@@ -27,11 +32,32 @@ def test_counts_are_numpys_in_batches_of_any_size():
     for cuts in ([], [1], [2, 3, 20], list(range(1, 37))):
         histogram = ActivationHistogram(3)
         for part in np.split(values, cuts):
-            histogram.add(part, 40)
+            histogram.add([_plain(part)], 40)
         assert histogram.samples == 37
         np.testing.assert_array_equal(histogram.greatest, values.max((0, 2)))
         assert histogram.top / 2 <= values.max() < histogram.top
         np.testing.assert_array_equal(histogram.counts, _expected(values, histogram.top))
+
+
+def test_parts_count_as_one_batch():
+    values = _values(37)
+    histogram, expected = ActivationHistogram(3), ActivationHistogram(3)
+    histogram.add([_plain(part) for part in np.split(values, [0, 1, 20])], 40)
+    expected.add([_plain(values)], 40)
+    assert histogram.samples == 37
+    np.testing.assert_array_equal(histogram.greatest, expected.greatest)
+    np.testing.assert_array_equal(histogram.counts, expected.counts)
+
+
+@pytest.mark.parametrize("block", [2, 4, 8])
+def test_blocks_of_channels_count_as_their_channels(block):
+    values = _values(10, channels=7)
+    filled = np.pad(values, [(0, 0), (0, 1), (0, 0)], constant_values=1e9)
+    blocks = filled.reshape(10, 8 // block, block, 40).swapaxes(2, 3)
+    histogram = ActivationHistogram(7)
+    histogram.add([blocks], 40)
+    np.testing.assert_array_equal(histogram.greatest, values.max((0, 2)))
+    np.testing.assert_array_equal(histogram.counts, _expected(values, histogram.top))
 
 
 def test_values_that_grow_move_the_bins():
@@ -39,14 +65,14 @@ def test_values_that_grow_move_the_bins():
     values[:] *= (2.0 ** np.repeat(np.arange(-6, 6), 2))[:, None, None]
     histogram = ActivationHistogram(3)
     for part in np.split(values, 12):
-        histogram.add(part, 40)
+        histogram.add([_plain(part)], 40)
     np.testing.assert_array_equal(histogram.counts, _expected(values, histogram.top))
 
 
 def test_a_leap_leaves_nothing_but_zeros_behind():
     histogram = ActivationHistogram(1)
-    histogram.add(np.ones((2, 1, 5), np.float32), 5)
-    histogram.add(np.full((2, 1, 5), 1e9, np.float32), 5)
+    histogram.add([_plain(np.ones((2, 1, 5), np.float32))], 5)
+    histogram.add([_plain(np.full((2, 1, 5), 1e9, np.float32))], 5)
     assert histogram.counts[:, 0, 0].tolist() == [5, 5]
     assert histogram.counts[:, 0, 1:].sum() == 10
 
@@ -55,8 +81,8 @@ def test_a_leap_leaves_nothing_but_zeros_behind():
 def test_other_types_count_as_float32(dtype):
     values = _values(8).astype(dtype)
     histogram, expected = ActivationHistogram(3), ActivationHistogram(3)
-    histogram.add(values, 40)
-    expected.add(values.astype(np.float32), 40)
+    histogram.add([_plain(values)], 40)
+    expected.add([_plain(values.astype(np.float32))], 40)
     np.testing.assert_array_equal(histogram.counts, expected.counts)
     assert histogram.top == expected.top
 
@@ -64,8 +90,8 @@ def test_other_types_count_as_float32(dtype):
 def test_what_is_no_activation_counts_as_0():
     histogram = ActivationHistogram(1)
     values = np.array([-0.0, -3, np.nan, np.inf, -np.inf, 0, 1e300, 1.0])
-    histogram.add(values[-1:].reshape(1, 1, 1), 1)
-    histogram.add(values[:-1].reshape(1, 1, -1), 7)
+    histogram.add([_plain(values[-1:].reshape(1, 1, 1))], 1)
+    histogram.add([_plain(values[:-1].reshape(1, 1, -1))], 7)
     assert histogram.top == 2
     assert histogram.greatest == [1]
     assert histogram.counts[1, 0, 0] == 7
@@ -74,7 +100,7 @@ def test_what_is_no_activation_counts_as_0():
 
 def test_without_activations():
     histogram = ActivationHistogram(2)
-    histogram.add(np.zeros((3, 2, 4), np.float32), 4)
+    histogram.add([_plain(np.zeros((3, 2, 4), np.float32))], 4)
     assert histogram.top == 0
     assert histogram.counts[..., 0].tolist() == [[8, 8], [4, 4]]
     assert histogram.counts[..., 1:].sum() == 0
@@ -96,6 +122,6 @@ class TestPlaces:
     def test_every_sample_weighs_the_same(self):
         histogram = ActivationHistogram(1)
         values = np.full((1, 1, 64), 1.0, np.float32)
-        histogram.add(values, 64)
-        histogram.add(2 * values[..., :4], 64)
+        histogram.add([_plain(values)], 64)
+        histogram.add([_plain(2 * values[..., :4])], 64)
         assert histogram.counts.sum((1, 2)).tolist() == [64, 64]

@@ -89,3 +89,24 @@ def test_the_given_model_is_not_changed(options):
     read_blocks(model, options)
     assert model.SerializeToString(deterministic=True) == before
     assert gs.import_onnx(model).nodes[-1].op == LARGE_VALUES
+
+
+@pytest.mark.parametrize("channels", [1, 7, 16, 40])
+def test_a_sample_is_taken_of_the_blocks(options, channels):
+    model, tensor = _two_convolutions(channels)
+    looked_at = _looked_at(model, tensor, channels)
+    graph = looked_at.graph
+    graph.input.append(helper.make_tensor_value_info("at", TensorProto.INT64, ["P"]))
+    shape = [0, channels, -1, 1]
+    graph.initializer.append(helper.make_tensor("shape", TensorProto.INT64, [4], shape))
+    graph.node.append(helper.make_node("Reshape", [tensor, "shape"], ["flat"]))
+    graph.node.append(helper.make_node("Gather", ["flat", "at"], ["sample"], axis=2))
+    graph.output.append(helper.make_empty_tensor_value_info("sample"))
+    x, at = Dyadic(1)(5, 3, 8, 8), np.array([3, 0, 15])
+    (values,) = run(model, {"x": x})
+    blocked = read_blocks(looked_at, options, ["sample"])
+    feeds = {"x": x, "at": at, "floor": np.zeros(channels, np.float32)}
+    *_, sample = _run(blocked, options, feeds)
+    plain = sample.swapaxes(2, 3).reshape(5, -1, 3)[:, :channels]
+    np.testing.assert_array_equal(plain, values.reshape(5, channels, -1)[:, :, at])
+    assert not any(node.op_type == "ReorderOutput" for node in blocked.graph.node)

@@ -42,7 +42,8 @@ def _clipped(model, lambdas):
 @pytest.mark.parametrize("mode", ["max", 0.5])
 def test_tends_to_the_clipped_network_as_one_over_t(build, shape, mode):
     model, x = build(Gaussian(2)), _data(*shape)
-    conversion = convert(model, x, mode=mode, holdout=0)
+    options = {"mode": mode, "granularity": "layer", "bias_calibration": False}
+    conversion = convert(model, x, holdout=0, **options)
     lambdas = {layer.name: layer.scale.values for layer in conversion.report.layers}
     (expected,) = run(_clipped(model, lambdas), {"x": x})
 
@@ -61,7 +62,7 @@ def test_thresholds_are_the_greatest_activations(build, shape):
     model, x = build(Gaussian(2)), _data(*shape)
     names = relus(model)
     activations = run(expose(model, names.values()), {"x": x})[1:]
-    report = convert(model, x, mode="max", holdout=0).report
+    report = convert(model, x, mode="max", holdout=0, granularity="layer").report
     assert [layer.name for layer in report.layers] == list(names)
     for layer, values in zip(report.layers, activations, strict=True):
         # Calibration runs an optimised network, whose sums are in another order.
@@ -121,7 +122,7 @@ class TestDeterminism:
 
     def test_another_schedule_is_a_reschedule_away(self):
         model, x = residual(Gaussian(1)), _data(3, 6, 6)
-        layer = convert(model, x, timesteps=8)
+        layer = convert(model, x, timesteps=8, bias_calibration=False)
         for schedule, block in (("loop", 3), ("step", 1)):
             options = {"timesteps": 8, "schedule": schedule, "block": block}
             direct = convert(model, stats=layer.stats, **options).model
@@ -200,7 +201,8 @@ class TestReport:
     def test_firing_rates_are_those_of_the_spikes(self):
         model = expose(cnn(Dyadic(1)), relus(cnn(Dyadic(1))).values())
         x = Dyadic(2)(30, 2, 8, 8, step=1 / 8)
-        conversion = convert(model, x, mode="max", timesteps=16)
+        options = {"neuron": "if", "mode": "max", "granularity": "layer"}
+        conversion = convert(model, x, timesteps=16, **options)
         validation = x[9::10]  # every tenth sample is set aside
         rates = play(conversion.model, {"x": validation})
         for layer, tensor in zip(conversion.report.layers, relus(model).values(), strict=True):
@@ -208,7 +210,7 @@ class TestReport:
             np.testing.assert_allclose(layer.firing_rate, expected, rtol=1e-5)
 
     def test_without_data_there_is_nothing_to_check_on(self):
-        first = convert(mlp(Gaussian(1)), _data(7))
+        first = convert(mlp(Gaussian(1)), _data(7), bias_calibration=False)
         second = convert(mlp(Gaussian(1)), stats=first.stats)
         assert _bytes(second.model) == _bytes(first.model)
         assert second.report.agreement is None

@@ -3,7 +3,7 @@ import pytest
 from onnx import TensorProto
 
 from nets import Gaussian, Net, cnn, run
-from onnx_snn.calibrate import calibrate, spiking_nodes
+from onnx_snn.calibrate import calibrate
 from onnx_snn.data import Batch, Dataset, input_specs
 from onnx_snn.load import load_graph
 from onnx_snn.local_threshold_balancing import (
@@ -11,6 +11,7 @@ from onnx_snn.local_threshold_balancing import (
     STEPS,
     LocalThresholdBalancing,
 )
+from onnx_snn.spiking_activations import spiking_nodes
 
 
 def _grow(theta, values):

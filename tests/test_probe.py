@@ -4,11 +4,11 @@ import pytest
 
 from nets import Dyadic, Gaussian, Net, cnn, run
 from onnx_snn import get_library_path
-from onnx_snn.calibrate import spiking_nodes
 from onnx_snn.errors import RuntimeUnavailableError
 from onnx_snn.load import load_graph
 from onnx_snn.ops.reference import large_values
 from onnx_snn.probe import NativeProbe, ValueProbe, channels_of, make_probe
+from onnx_snn.spiking_activations import spiking_nodes
 from simulator import expose, relus
 
 
@@ -46,6 +46,15 @@ def _observe(make, model, x, level, places=()):
 def _assert_same_values(seen, expected):
     """In any order."""
     np.testing.assert_array_equal(np.sort(np.concatenate(seen.above)), np.sort(expected))
+
+
+def _sample(observed, channels):
+    """The sample as [N, C, P]."""
+    found = [
+        part.swapaxes(2, 3).reshape(len(part), -1, part.shape[2])[:, :channels]
+        for part in observed.samples
+    ]
+    return np.concatenate(found)
 
 
 def _native(graph, tensors):
@@ -127,12 +136,28 @@ def test_samples_are_the_values_at_the_places(make, samples):
         rows = values.reshape(samples, 4 if values.ndim in (2, 3, 4) else 1, -1)
         features = rows.shape[2]
         at = np.minimum(np.floor(places * features), features - 1).astype(int)
-        np.testing.assert_array_equal(seen[name].sample, rows[:, :, at])
+        np.testing.assert_array_equal(_sample(seen[name], rows.shape[1]), rows[:, :, at])
         assert seen[name].rows == samples * features
+
+
+@pytest.mark.parametrize("channels", [1, 7, 16, 40])
+def test_samples_of_convolutions(channels):
+    random = Dyadic()
+    net = Net({"x": ["N", 3, 8, 8]})
+    hidden = net.relu(net.conv("x", random(32, 3, 3, 3), random(32)))
+    model = net.model(net.relu(net.conv(hidden, random(channels, 32, 3, 3), random(channels))))
+    x, places = Dyadic(1)(37, 3, 8, 8), np.array([0.9, 0.1, 0.5])
+    seen = _observe(_sampling, model, x, 0.0625, places)
+    for name, values in _activations(model, x).items():
+        rows = values.reshape(*values.shape[:2], -1)
+        at = np.floor(places * rows.shape[2]).astype(int)
+        expected = rows[:, :, at]
+        assert expected.any()
+        np.testing.assert_array_equal(_sample(seen[name], rows.shape[1]), expected)
 
 
 @pytest.mark.parametrize("make", [_sampling, _native, ValueProbe])
 def test_no_places_no_samples(make):
     seen = _observe(make, cnn(Dyadic()), Dyadic()(20, 2, 8, 8), 0.0)
     assert len(seen) == 2
-    assert all(observed.sample is None for observed in seen.values())
+    assert all(not observed.samples for observed in seen.values())

@@ -11,7 +11,7 @@ BINNING = 1.1  # bins are 2 to 3 % wide, and over few values the error is a roug
 
 def _histogram(values):
     histogram = ActivationHistogram(values.shape[1])
-    histogram.add(values, values.shape[2])
+    histogram.add([values[..., None]], values.shape[2])
     return histogram
 
 

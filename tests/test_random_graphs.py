@@ -12,7 +12,6 @@ from onnx import helper
 import onnx_snn
 from nets import run
 from onnx_snn.analyse import analyse
-from onnx_snn.calibrate import spiking_nodes
 from onnx_snn.load import load_graph
 from onnx_snn.operators import Kind
 from onnx_snn.ops import DOMAIN, IF_NEURON
@@ -22,6 +21,7 @@ from onnx_snn.passes.rewrite_activations import rewrite_activations
 from onnx_snn.reschedule import unschedule
 from onnx_snn.scale import Scale
 from onnx_snn.schedule import ScheduleRecord
+from onnx_snn.spiking_activations import spiking_nodes
 from onnx_snn.thresholds import Threshold
 from random_graphs import networks, samples
 
@@ -175,7 +175,8 @@ def test_neurons_keep_their_charge_and_their_alphabet(model, kind, seed):
         constant = next(a.i for a in node.attribute if a.name == "constant_input")
         arrived = _over_time(currents, 1) * STEPS if constant else _over_time(currents, STEPS)
         charge = states[node.input[2]] + arrived - _over_time(spikes, STEPS)
-        np.testing.assert_array_equal(membrane, charge)
+        # An average of three values is not dyadic, so its sums are rounded.
+        np.testing.assert_allclose(membrane, charge, rtol=0, atol=1e-5)
 
 
 @given(networks(graded=True), st.sampled_from(["layer", "channel"]))

@@ -50,7 +50,8 @@ class TestCrossings:
     @staticmethod
     def _examples(model, coding):
         x = Dyadic(8)(T, 4, 3, 6, 6, step=1 / 8)
-        options = {"mode": "max", "holdout": 0, "timesteps": T, "input_coding": coding}
+        options = {"neuron": "if", "mode": "max", "holdout": 0, "timesteps": T}
+        options["input_coding"] = coding
         snn = convert(model, x[0], readout="running", **options).model
         return snn, {"x": x[0] if coding == "constant" else x}
 
@@ -114,7 +115,7 @@ def example(request):
     if request.param == "constant":
         frames = np.repeat(frames[:1], T, axis=0)
     thresholds = dyadic_thresholds(model, {"x": random(32, 6, step=1 / 8)})
-    options = {"mode": "max", "timesteps": T, "input_coding": request.param}
+    options = {"neuron": "if", "mode": "max", "timesteps": T, "input_coding": request.param}
     options["stats"] = stats_of(model, thresholds)
     models = {
         form: convert(model, **options, schedule=form[0], block=form[1], readout=form[2]).model
@@ -182,7 +183,8 @@ def test_timesteps_become_the_default():
     model = mlp(Dyadic(1))
     x = Dyadic(2)(8, 7, step=1 / 8)
     thresholds = dyadic_thresholds(model, {"x": x})
-    snn = convert(model, stats=stats_of(model, thresholds), mode="max", timesteps=4).model
+    options = {"neuron": "if", "mode": "max", "timesteps": 4}
+    snn = convert(model, stats=stats_of(model, thresholds), **options).model
     expected = simulate(model, thresholds, [{"x": x}] * 13).running_means(thresholds)["y"]
     longer = reschedule(snn, timesteps=13)
     np.testing.assert_array_equal(play(longer, {"x": x})["y"], expected[-1])
@@ -194,7 +196,8 @@ def test_the_first_membrane_stays(v_init):
     model = cnn(Dyadic(3))
     x = Dyadic(2)(3, 2, 8, 8, step=1 / 8)
     thresholds = dyadic_thresholds(model, {"x": x})
-    options = {"mode": "max", "timesteps": 6, "v_init": v_init, "schedule": "step"}
+    options = {"neuron": "if", "mode": "max", "timesteps": 6, "v_init": v_init}
+    options["schedule"] = "step"
     snn = convert(model, stats=stats_of(model, thresholds), **options).model
     simulation = simulate(model, thresholds, [{"x": x}] * 6, v_init=v_init)
     expected = simulation.running_means(thresholds)["y"][-1]
@@ -211,7 +214,7 @@ def test_a_model_whose_input_is_called_t(coding):
     x = weights(3, 4, step=1 / 8)
     thresholds = dyadic_thresholds(model, {"T": x})
     expected = simulate(model, thresholds, [{"T": x}] * 6).running_means(thresholds)["y"][-1]
-    options = {"mode": "max", "timesteps": 6, "input_coding": coding}
+    options = {"neuron": "if", "mode": "max", "timesteps": 6, "input_coding": coding}
     snn = convert(model, stats=stats_of(model, thresholds), **options).model
     feeds = {"T": x if coding == "constant" else np.stack([x] * 6)}
     for schedule in ("layer", "loop", "step", "layer"):

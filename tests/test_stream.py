@@ -6,7 +6,7 @@ import pytest
 import onnx_snn
 from nets import Dyadic, Net, cnn, mlp
 from onnx_snn import Stream
-from onnx_snn.calibrate import ActivationStats
+from onnx_snn.activation_stats import ActivationStats
 from onnx_snn.errors import DataError, ModelError, OptionError
 
 T = 12

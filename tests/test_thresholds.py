@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_snn.calibrate import ActivationStats, TensorStats
+from onnx_snn.activation_stats import ActivationStats, TensorStats
 from onnx_snn.errors import CalibrationError, OptionError
 from onnx_snn.scale import Scale
 from onnx_snn.thresholds import (
@@ -106,7 +106,7 @@ STATS = TensorStats(
     {"99": [6.0, 3.0, 0.0], "50": [1.0] * 3},
     mse={"16": 5.0, "32": 7.0},
     channel_mse={"16": [4.0, 3.0, 0.0], "32": [7.0, 3.5, 0.0]},
-    held_out_error={"16": [[1.0, 0.5], [1.0, 0.6]], "32": [[1.0, 0.5], [1.0, 0.9]]},
+    held_out_error={"16": [[1.0, 0.5], [1.0, 0.6]], "32": [[1.0, 0.5], [1.0, 0.99]]},
     ltb=9.0,
     channel_ltb=[10.0, 3.0, 0.0],
 )
@@ -217,8 +217,8 @@ class TestAuto:
         [
             ([], False),
             ([[1.0, 0.1]], False),
-            ([[1.0, 0.79], [1.0, 0.79]], True),
-            ([[1.0, 0.79], [1.0, 0.81]], False),
+            ([[1.0, 0.97], [1.0, 0.97]], True),
+            ([[1.0, 0.97], [1.0, 0.99]], False),
             ([[0.0, 0.0], [0.0, 0.0]], False),
         ],
     )

@@ -12,14 +12,16 @@ import pytest
 
 import onnx_snn
 from nets import run
+from onnx_snn.activation_stats import ActivationStats
 from onnx_snn.analyse import analyse
-from onnx_snn.calibrate import ActivationStats, calibrate, spiking_nodes
+from onnx_snn.calibrate import calibrate
 from onnx_snn.data import Dataset, input_specs
 from onnx_snn.load import load_graph
 from onnx_snn.operators import Kind
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.normalise import normalise
 from onnx_snn.passes.rewrite_activations import rewrite_activations
+from onnx_snn.spiking_activations import spiking_nodes
 from onnx_snn.thresholds import Granularity, Mode, thresholds
 from topologies import TOPOLOGIES, images, topology, without_softmax
 

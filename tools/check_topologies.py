@@ -23,8 +23,8 @@ import onnxruntime as ort
 
 import onnx_snn
 from machine import describe_machine, versions
+from onnx_snn.activation_stats import ActivationStats
 from onnx_snn.analyse import analyse
-from onnx_snn.calibrate import ActivationStats
 from onnx_snn.load import load_graph
 from onnx_snn.model_io import read_model
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
@@ -104,18 +104,24 @@ def check(name: str, args: argparse.Namespace) -> dict[str, Any]:
     few = x[: args.test]
     deviations, synapses = same_function(model, conversion.stats, few, args.granularity)
 
-    exact = onnx_snn.convert(
-        model,
-        {graph_name: few},
-        mode="max",
-        granularity=args.granularity,
-        neuron=args.neuron,
-        holdout=0.0,
-        schedule="loop",
-        block=args.block,
-    ).model
+    def converted(timesteps: int) -> onnx.ModelProto:
+        """Return the spiking network, calibrated on the images it is compared on."""
+        return onnx_snn.convert(
+            model,
+            {graph_name: few},
+            mode=args.mode,
+            timesteps=timesteps,
+            granularity=args.granularity,
+            neuron=args.neuron,
+            bias_calibration=False,
+            holdout=0.0,
+            schedule="loop",
+            block=args.block,
+        ).model
+
     expected = run(model, few)
-    errors = {t: error(run(exact, few, T=np.array(t, np.int64)), expected) for t in args.timesteps}
+    errors = {t: error(run(converted(t), few), expected) for t in args.timesteps}
+    exact = converted(args.timesteps[0])
     steps = {"T": np.array(5, np.int64)}
     looped = run(exact, few[:1], **steps)
     layered = run(onnx_snn.reschedule(exact, schedule="layer"), few[:1], **steps)
@@ -156,6 +162,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--timesteps", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--block", type=int, default=8)
     parser.add_argument("--granularity", default="channel")
+    parser.add_argument("--mode", default="mse", help="threshold rule, whose error is shown")
     parser.add_argument("--neuron", default="signed", help="of the network whose error is shown")
     parser.add_argument("--json", type=Path, help="where to write the result")
     return parser.parse_args()

@@ -138,8 +138,8 @@ class Recipe:
 
 
 RECIPES = {
-    "resnet20": Recipe(resnet20, epochs=20, cutout=4),
-    "vgg": Recipe(vgg, epochs=10, cutout=8),
+    "resnet20": Recipe(resnet20, epochs=44, cutout=4),
+    "vgg": Recipe(vgg, epochs=30, cutout=8),
 }
 
 

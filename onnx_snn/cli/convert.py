@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 import onnx_snn
-from onnx_snn.calibrate import ActivationStats
+from onnx_snn.activation_stats import ActivationStats
 from onnx_snn.cli.options import (
     DATA_HELP,
     JsonOption,
@@ -291,6 +291,7 @@ def _show(title: str, report: ConversionReport) -> None:
     out.print(
         f"preset {report.preset}, mode {report.mode}, T = {report.timesteps}, result after "
         f"{report.latency} steps, thresholds from {report.calibration_samples} samples"
+        + (f", biases from {report.bias_samples}" if report.bias_samples else "")
     )
     if report.graded_share:
         out.print(f"{percent(report.graded_share)} of the operations stay graded, not spiking")

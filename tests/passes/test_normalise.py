@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from algebra import assert_close
 from nets import Gaussian, Net, cnn, mlp, residual, run
 from onnx_snn.analyse import analyse
-from onnx_snn.calibrate import spiking_nodes
 from onnx_snn.load import load_graph
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.normalise import normalise
 from onnx_snn.scale import Scale
+from onnx_snn.spiking_activations import spiking_nodes
 from onnx_snn.thresholds import Threshold
 from simulator import expose
 from strategies import SEEDS, networks

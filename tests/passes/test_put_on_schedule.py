@@ -259,6 +259,46 @@ class TestSequences:
         assert play(snn, {"x": np.stack([case.inputs(0)] * 3)})["y"].shape == (3, 0, 5)
 
 
+GRID = Dyadic(7)(1, 4, 1, 1)
+
+
+def _grid(net, scores):
+    """[1, 4, H, W]: computed from the size of the image, for all samples."""
+    sizes = net.op("Slice", net.op("Shape", "x"), net.constant([2]), net.constant([4]))
+    shape = net.op("Concat", net.constant([1, 4]), sizes, axis=0)
+    return net.op("Add", scores, net.op("Expand", net.constant(GRID), shape))
+
+
+def _ramp(net, scores):
+    """[W], of no sample either."""
+    width = net.op("Gather", net.op("Shape", "x"), net.constant(3))
+    ramp = net.op("Range", net.constant(0), width, net.constant(1))
+    return net.op("Mul", scores, net.op("Cast", ramp, to=1))
+
+
+def _mask(net, scores):
+    """[N, 4, H, W], of truth values."""
+    mask = net.op("Greater", "x", net.constant(np.float32(0)))
+    return net.op("Where", mask, scores, net.constant(np.float32(-1)))
+
+
+def _channel(net, scores):
+    """[N, 1, H, W], of whole numbers."""
+    channel = net.op("ArgMax", "x", axis=1, keepdims=1)
+    return net.op("GatherElements", scores, channel, axis=1)
+
+
+CONSTANT_IN_TIME = {
+    "grid": (_grid, lambda scores, x: scores + GRID),
+    "ramp": (_ramp, lambda scores, x: scores * np.arange(x.shape[3], dtype=np.float32)),
+    "mask": (_mask, lambda scores, x: np.where(x > 0, scores, np.float32(-1))),
+    "channel": (
+        _channel,
+        lambda scores, x: np.take_along_axis(scores, x.argmax(axis=1)[:, None], axis=1),
+    ),
+}
+
+
 class TestTail:
     """Functions behind the last neuron see the mean over time."""
 
@@ -353,6 +393,26 @@ class TestTail:
             _assert_equal(play(snn, {"x": x}), play(fresh, {"x": x}))
             count = {len(model.graph.node) for model in (snn, fresh)}
             assert len(count) == 1, "nodes are left over"
+
+    @pytest.mark.parametrize("schedule", ["layer", "loop"])
+    @pytest.mark.parametrize("name", CONSTANT_IN_TIME)
+    def test_a_running_mean_meets_what_is_constant_in_time(self, name, schedule):
+        build, expected = CONSTANT_IN_TIME[name]
+        net, weights = Net({"x": ["N", 4, "H", "W"]}), Dyadic(1)
+        hidden = net.relu(net.conv("x", weights(4, 4, 1, 1), weights(4)))
+        logits = net.conv(hidden, weights(4, 4, 1, 1))
+        outputs = {"logits": logits, "y": build(net, net.op("Softmax", logits, axis=1))}
+        model, x = net.model(outputs), Dyadic(4)(3, 4, 3, 5, step=1 / 8)
+        stats = stats_of(model, dyadic_thresholds(model, {"x": x}))
+        options = {"mode": "max", "schedule": schedule, "timesteps": 6, "block": 4}
+        running = convert(model, stats=stats, readout="running", **options).model
+        actual = play(running, {"x": x})
+        for logits, y in zip(actual["logits"], actual["y"], strict=True):
+            scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            np.testing.assert_allclose(y, expected(scores, x), atol=1e-6)
+        mean = reschedule(running, readout="mean")
+        np.testing.assert_allclose(play(mean, {"x": x})["y"], actual["y"][-1], atol=1e-6)
+        _assert_equal(play(reschedule(mean, readout="running"), {"x": x}), actual)
 
     @pytest.mark.parametrize("schedule", ["layer", "loop", "step"])
     def test_outputs_that_do_not_vary_stay_as_they_are(self, schedule):

@@ -9,9 +9,9 @@ from onnx.reference import ReferenceEvaluator
 
 from algebra import assert_close
 from nets import Dyadic, Gaussian, Net, run
-from onnx_snn.calibrate import spiking_nodes
 from onnx_snn.load import load_graph
 from onnx_snn.passes.rewrite_activations import rewrite_activations
+from onnx_snn.spiking_activations import spiking_nodes
 
 FLOAT_MAX = np.finfo(np.float32).max
 SHAPE = [3, 4, 5]

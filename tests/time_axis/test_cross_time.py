@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from nets import session
 from onnx_snn.coding import Coding
-from onnx_snn.passes.cross_time import cross_time
 from onnx_snn.spiking_graph import ACCUMULATE, DIFFERENCE, GATE, INTEGRATE, placeholder
+from onnx_snn.time_axis.cross_time import cross_time
+from onnx_snn.time_axis.steps import Steps
 from onnx_snn.time_weights import TimeWeights
 
 RATE = TimeWeights(Coding.RATE)
@@ -45,9 +46,9 @@ def _session(op, averages, dtype, carries, weights):
     node = placeholder(op, [rows], result, averages)
     if carries:
         inputs.append(past)
-        nodes = cross_time(node, weights, timesteps, past, carry)
+        nodes = cross_time(node, weights, Steps(timesteps, past, carry))
     else:
-        nodes = cross_time(node, weights, timesteps, None, None)
+        nodes = cross_time(node, weights, Steps(timesteps))
     return _opened(nodes, inputs, outputs)
 
 
@@ -180,7 +181,7 @@ def test_float16_sums_beyond_its_own_bits(blocks):
 def test_the_placeholder_is_taken_apart(op, averages):
     rows, result = (gs.Variable(name, np.dtype(np.float32), ["T*N", 3]) for name in "xy")
     node = placeholder(op, [rows], result, averages)
-    nodes = cross_time(node, RATE, gs.Variable("T", np.dtype(np.int64), []), None, None)
+    nodes = cross_time(node, RATE, Steps(gs.Variable("T", np.dtype(np.int64), [])))
     assert node not in rows.outputs
     assert len(result.inputs) == 1
     assert result.inputs[0] is nodes[-1]
@@ -222,7 +223,7 @@ def test_the_mean_of_a_window(weights, dtype, steps):
     rows, result = (gs.Variable(name, np.dtype(dtype)) for name in ("rows", "result"))
     timesteps = gs.Variable("T", np.dtype(np.int64), [])
     node = placeholder(INTEGRATE, [rows], result)
-    known = _opened(cross_time(node, weights, timesteps, None, None), [rows, timesteps], [result])
+    known = _opened(cross_time(node, weights, Steps(timesteps)), [rows, timesteps], [result])
     values = (np.random.default_rng(1).integers(-16, 17, (steps, 3, 2)) / 16).astype(dtype)
     (actual,) = known.run(None, {"rows": values.reshape(-1, 2), "T": np.array(steps)})
     w, total = _weights(weights, steps)
@@ -240,7 +241,7 @@ def test_a_gate_closes_behind_the_window(past, has_rows, dtype):
     timesteps, before = (gs.Variable(name, np.dtype(np.int64), []) for name in ("T", "past"))
     node = placeholder(GATE, [timesteps, value, *([rows] if has_rows else [])], result)
     start = None if past is None else before
-    nodes = cross_time(node, DRAIN, timesteps, start, None)
+    nodes = cross_time(node, DRAIN, Steps(timesteps, start))
     inputs = [value, timesteps, *([rows] if has_rows else []), *([before] if start else [])]
     known = _opened(nodes, inputs, [result])
     random = np.random.default_rng(0)

@@ -12,6 +12,7 @@ full, others answer too much (a flat background starts to fire all at once), so 
 twice. The mean error is taken of every other sample; a channel keeps a correction only if that
 lowers the squared error, on the samples between, of the mean rate of each sample's channel. The
 mean, as later layers sum over positions: what single neurons are off by averages out in them.
+At last the mean error of each channel of a readout, such as the score of a class, is taken off it.
 
 Source: Li et al. 2021, "A free lunch from ANN: towards efficient, accurate spiking neural networks
 calibration", section 4.1 (bias correction); clipping, repeating and checking are ours.
@@ -39,7 +40,7 @@ from onnx_snn.passes.put_on_schedule import put_on_schedule
 from onnx_snn.probe import ValueProbe, channels_of, session_options
 from onnx_snn.schedule import ScheduleOptions
 from onnx_snn.session import create_session
-from onnx_snn.shift_current import insert_shift, shaped, shift_current
+from onnx_snn.shift_current import absorb_shift, insert_shift, shaped, shift_current
 from onnx_snn.spiking_graph import READOUT, SpikingGraph, placeholder
 
 Array = npt.NDArray[Any]
@@ -96,7 +97,7 @@ def calibrate_biases(
             "biases are calibrated on images that are the same at every step; leave this out for "
             "sequences, or use input_coding='constant'"
         )
-    layers = _layers(network, ann)
+    layers, readouts = _layers(network, ann), _readouts(network, ann)
     chunks = _chunks(batches, samples, ann, layers, timesteps) if layers else []
     spikes, targets = _Kept(), _Kept()
     corrections: dict[str, Correction] = {}
@@ -107,12 +108,19 @@ def calibrate_biases(
         targets[layer.activation.name] = wanted
         spikes[layer.neuron.outputs[0].name] = sent
         corrections[layer.neuron.name] = correction
-        _keep_only(targets, (name for later in layers[index + 1 :] for name in later.targets))
-        _keep_only(spikes, (name for later in layers[index + 1 :] for name in later.sources))
+        later: list[_Layer | _Readout] = [*layers[index + 1 :], *readouts]
+        _keep_only(targets, (name for part in later for name in part.targets))
+        _keep_only(spikes, (name for part in later for name in part.sources))
         if progress is not None:
             progress(1)
+    shifts = [
+        _readout_error(network, ann, readout, timesteps, chunks, spikes, targets)
+        for readout in readouts
+    ]
     for layer in layers:
         shift_current(network, layer.neuron, corrections[layer.neuron.name])
+    for readout, shift in zip(readouts, shifts, strict=True):
+        absorb_shift(network, readout.node.inputs[0], shift)
     return corrections
 
 
@@ -164,6 +172,65 @@ def _layers(network: SpikingGraph, ann: gs.Graph) -> list[_Layer]:
         sources, targets = _sources(neuron, spikes), _sources(node, activations)
         layers.append(_Layer(neuron, node.outputs[0], sources, targets))
     return layers
+
+
+@dataclass(frozen=True)
+class _Readout:
+    """A mean over time, and the tensor of the ANN that it stands for; see ``_Layer``."""
+
+    node: gs.Node
+    activation: gs.Variable
+    sources: list[str]
+    targets: list[str]
+
+
+def _readouts(network: SpikingGraph, ann: gs.Graph) -> list[_Readout]:
+    """Those with channels of which there is always the same number."""
+    nodes = {node.name: node for node in ann.nodes}
+    neurons = [node for node in network.graph.nodes if node.op in NEURONS]
+    spikes = {node.outputs[0].name for node in neurons}
+    activations = {nodes[node.name].outputs[0].name for node in neurons}
+    tensors = ann.tensors()
+    found = []
+    for node in network.readouts():
+        rows, mean = node.inputs[0], node.outputs[0]
+        tensor = tensors.get(mean.name, tensors.get(rows.name))  # an output keeps its name
+        if tensor is None or not tensor.inputs or channels_of(tensor) is None:
+            continue
+        if rows.name not in spikes:
+            targets = _sources(tensor.inputs[0], activations)
+            found.append(_Readout(node, tensor, _sources(node, spikes), targets))
+    return found
+
+
+def _readout_error(
+    network: SpikingGraph,
+    ann: gs.Graph,
+    readout: _Readout,
+    timesteps: int,
+    chunks: Sequence[_Chunk],
+    spikes: _Kept,
+    targets: _Kept,
+) -> Correction:
+    """The mean error of each channel of a readout, which is linear: one run tells it."""
+    wanted = _cut(ann, readout.targets, readout.activation.name)
+    expected = _Part(gs.export_onnx(wanted), _types(wanted)).run(chunks, targets)
+    part = _cut(network.graph, readout.sources, readout.node.outputs[0].name)
+    types = _types(part)
+    clock = part.tensors().get(network.timesteps.name, network.timesteps)
+    cut = SpikingGraph(part, clock, network.input_coding, network.coding, network.window)
+    record = put_on_schedule(cut, ScheduleOptions(timesteps=timesteps))
+    means = _Part(export(part, record, {}), types).run(chunks, spikes)
+    fitted, checked = [], []
+    for chunk, (mean,), (target,) in zip(chunks, means, expected, strict=True):
+        error = target.astype(np.float64) - mean
+        error = error.reshape(len(error), error.shape[1], -1).mean(axis=2)
+        fitted.append(error[chunk.is_fitted])
+        checked.append(error[chunk.is_checked])
+    shift: Correction = np.concatenate(fitted).mean(axis=0)
+    errors = np.concatenate(checked)
+    is_better = np.square(errors - shift).sum(axis=0) < np.square(errors).sum(axis=0)
+    return np.where(is_better, shift, 0.0)
 
 
 def _sources(node: gs.Node, names: set[str]) -> list[str]:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_snn.emit import Emitter
 from onnx_snn.spiking_graph import ACCUMULATE, GATE, INTEGRATE
+from onnx_snn.time_axis.means import mean_over_time
+from onnx_snn.time_axis.placeholders import take_apart
+from onnx_snn.time_axis.steps import Steps
 from onnx_snn.time_weights import TimeWeights
 
-Carry = Callable[[str, np.dtype[np.generic], gs.Variable], tuple[gs.Variable, gs.Variable]]
-"""Carries a state: its name, type and the rows it is of → itself before and after the steps."""
 
-
-def cross_time(
-    node: gs.Node,
-    weights: TimeWeights,
-    timesteps: gs.Tensor,
-    past: gs.Tensor | None,
-    carry: Carry | None,
-) -> list[gs.Node]:
+def cross_time(node: gs.Node, weights: TimeWeights, steps: Steps) -> list[gs.Node]:
     """The nodes for a placeholder, which is taken apart.
 
     Args:
@@ -29,16 +21,12 @@ def cross_time(
             (y_t = (z_t − z_{t−1})/w_t; with averages W_t·z_t − W_{t−1}·z_{t−1}), an Integrate
             (X_T/W_T) or a Gate.
         weights: w and W.
-        timesteps: number of steps in its rows.
-        past: number of steps before them; None: 0.
-        carry: how state gets from one run or block to the next; None: there is only one.
+        steps: those in its rows.
     """
-    sources, result = list(node.inputs), node.outputs[0]
-    node.inputs.clear()
-    node.outputs.clear()
+    sources, result = take_apart(node)
     nodes: list[gs.Node] = []
     emit = Emitter(nodes, node.name)
-    start = past if past is not None else emit.const(0)
+    start, timesteps = steps.start(emit), steps.count
     if node.op == GATE:
         _gate(emit, weights, start, timesteps, sources[1:], result)
         return nodes
@@ -54,7 +42,7 @@ def cross_time(
             mean = mean_over_time(emit, weights, sequence, timesteps)
             _cast(emit, mean, wide, dtype, into=result)
         return nodes
-    state = carry(f"{node.name}/state", wide, rows) if carry else None
+    state = steps.carry(f"{node.name}/state", wide, rows) if steps.carry else None
     elapsed = None
     if node.attrs["averages"]:
         elapsed = weights.elapsed(emit, start, timesteps, sequence)
@@ -62,27 +50,13 @@ def cross_time(
         weighted = weights.weighted(emit, sequence, timesteps)
         values = _accumulate(emit, weighted, state, elapsed)
     else:
-        steps = _difference(emit, sequence, state, elapsed, wide)
-        values = weights.unweighted(emit, steps, timesteps)
+        changes = _difference(emit, sequence, state, elapsed, wide)
+        values = weights.unweighted(emit, changes, timesteps)
     if dtype == wide:
         emit.join_time(values, into=result)
     else:
         _cast(emit, emit.join_time(values), wide, dtype, into=result)
     return nodes
-
-
-def mean_over_time(
-    emit: Emitter,
-    weights: TimeWeights,
-    sequence: gs.Tensor,
-    timesteps: gs.Tensor,
-    into: gs.Variable | None = None,
-) -> gs.Variable:
-    """The mean of a whole window [T, N, …]: [N, …]."""
-    weighted = weights.weighted(emit, sequence, timesteps)
-    total = emit.node("ReduceSum", [weighted, emit.const([0])], dtype=sequence.dtype, keepdims=0)
-    weight = weights.total(emit, timesteps, total)
-    return emit.node("Div", [total, weight], dtype=sequence.dtype, into=into)
 
 
 def _gate(
