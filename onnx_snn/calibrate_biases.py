@@ -37,7 +37,7 @@ from onnx_snn.graph import insert_behind, unique_name, variables
 from onnx_snn.ops import NEURONS
 from onnx_snn.options import check_positive
 from onnx_snn.passes.put_on_schedule import put_on_schedule
-from onnx_snn.probe import ValueProbe, channels_of, session_options
+from onnx_snn.probe import ValueProbe, channels_of, refusals, session_options
 from onnx_snn.schedule import ScheduleOptions
 from onnx_snn.session import create_session
 from onnx_snn.shift_current import absorb_shift, insert_shift, shaped, shift_current
@@ -224,6 +224,8 @@ def _readout_error(
     fitted, checked = [], []
     for chunk, (mean,), (target,) in zip(chunks, means, expected, strict=True):
         error = target.astype(np.float64) - mean
+        if not error.size:
+            return np.zeros(error.shape[1])
         error = error.reshape(len(error), error.shape[1], -1).mean(axis=2)
         fitted.append(error[chunk.is_fitted])
         checked.append(error[chunk.is_checked])
@@ -319,7 +321,9 @@ class _Part:
             for name, dtype in self._inputs.items():
                 given = kept[name][index] if name in kept else chunk.feeds[name]
                 feeds[name] = given.astype(dtype, copy=False)
-            yield self._session.run(None, feeds)
+            with refusals():
+                results = self._session.run(None, feeds)
+            yield results
 
 
 def _cut(graph: gs.Graph, known: Sequence[str], end: str) -> gs.Graph:
@@ -421,7 +425,9 @@ def _run(
     for chunk, (rows, rates), target in zip(chunks, runs, wanted, strict=True):
         spikes.append(rows.astype(small))
         error = np.clip(target.astype(np.float64), 0, layer.most) - rates
-        error = error.reshape(len(error), layer.channels, -1)
+        error = error.reshape(
+            len(error), layer.channels, error.size // (len(error) * layer.channels)
+        )
         fitted, checked = error[chunk.is_fitted], error[chunk.is_checked]
         total += fitted.sum(axis=(0, 2))
         count += fitted.size // layer.channels

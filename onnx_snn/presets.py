@@ -107,6 +107,8 @@ def settings(preset: str, input_coding: InputCoding, **given: Any) -> Settings:
     coding: Coding = parse_choice(Coding, chosen.get("coding", PRESETS[preset].coding), "coding")
     if "coding" in chosen and "neuron" not in chosen and coding is not Coding.RATE:
         chosen["neuron"] = "signed" if coding is Coding.DRAIN else "if"
+    if coding is not Coding.RATE:  # nothing comes too early there, and counts are to be exact
+        chosen.setdefault("bias_calibration", False)
     found = replace(PRESETS[preset], **chosen)
     neuron = Neuron.parse(found.neuron, found.v_init, found.reset)
     coding.check(neuron, input_coding)

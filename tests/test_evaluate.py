@@ -11,7 +11,9 @@ T = 40  # more than one block of steps
 
 
 def make(model, samples, **options):
-    return onnx_snn.convert(model, samples, **{"timesteps": T, "holdout": 0.0, **options})
+    classic = {"preset": "classic", "v_init": 0.5, "batch_reduction": "exact"}
+    options = {"timesteps": T, "holdout": 0.0, **classic, **options}
+    return onnx_snn.convert(model, samples, **options)
 
 
 @pytest.fixture(scope="module")

@@ -155,7 +155,8 @@ def dominant(error):
 def convert_with(model, thresholds, **options):
     """Converted with one λ for each layer."""
     levels = {name: np.asarray(value) for name, value in thresholds.items()}
-    return onnx_snn.convert(model, stats=stats_of(model, levels), mode="max", **options).model
+    options = {"neuron": "if", "mode": "max", **options}
+    return onnx_snn.convert(model, stats=stats_of(model, levels), **options).model
 
 
 def test_a_threshold_too_low_clips_and_the_next_layer_inherits():
@@ -211,7 +212,8 @@ def test_early_spikes_are_uneven():
 def test_hard_reset_is_told_as_such():
     x = samples()
     model = mlp(Gaussian(1))
-    snn = onnx_snn.convert(model, x, mode="max", timesteps=64, holdout=0, reset="zero").model
+    options = {"neuron": "if", "mode": "max", "reset": "zero"}
+    snn = onnx_snn.convert(model, x, timesteps=64, holdout=0, **options).model
     first, _ = explain(snn, x, model)
     assert dominant(first) == "unevenness"
     assert first.remedy.startswith("reset 'subtract'")
@@ -303,7 +305,7 @@ def test_another_reference_is_refused():
     weights = Gaussian(2)
     y = narrow.op("Add", narrow.matmul("x", weights(7, 4)), narrow.constant(weights(4)))
     y = narrow.relu(narrow.gemm(narrow.relu(y), weights(4, 8)))
-    with pytest.raises(DataError, match="neurons of another number in 'Relu_2'"):
+    with pytest.raises(DataError, match="of another number in 'Relu_2'"):
         explain(snn, x, narrow.model(y))
 
 

@@ -61,7 +61,8 @@ def prepared(fixture):
 @cache
 def converted(name, granularity="layer", mode="max"):
     model, stats = load(name).model, statistics(name)
-    return convert(model, stats=stats, mode=mode, granularity=granularity).model
+    options = {"neuron": "if", "mode": mode, "granularity": granularity}
+    return convert(model, stats=stats, **options).model
 
 
 def lambdas(model):

@@ -30,7 +30,8 @@ EVERY_CODING = pytest.mark.parametrize("coding", NEURONS)
 
 def _convert(model, data=None, *, coding, **options):
     given = {"mode": "max", "granularity": "layer", "v_init": 0.5, "reset": "subtract"}
-    given |= {"neuron": NEURONS[coding], "coding": coding, "holdout": 0, **options}
+    given |= {"neuron": NEURONS[coding], "coding": coding, "holdout": 0}
+    given |= {"bias_calibration": False, **options}
     return convert(model, data, **given)
 
 

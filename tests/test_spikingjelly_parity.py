@@ -37,7 +37,8 @@ def conversions(model, recorded):
 
 def _classic(model, calibration, mode, **options):
     options = {"timesteps": 32, "batch_size": len(calibration), **options}
-    return convert(model, calibration, mode=mode, v_init=0.0, holdout=0.0, **options)
+    options = {"batch_reduction": "exact", **options}
+    return convert(model, calibration, preset="classic", mode=mode, holdout=0.0, **options)
 
 
 def _thresholds(conversion):

@@ -66,7 +66,8 @@ def prepare(model: Path, folder: Path, timesteps: int, batch_size: int) -> int:
     with np.load(MODELS / "mnist_calibration.npz") as data:
         x = data["x"][:CALIBRATION_IMAGES]
     for schedule in SCHEDULES:
-        snn = onnx_snn.convert(model, x, timesteps=timesteps, schedule=schedule, block=1)
+        options = {"preset": "classic", "timesteps": timesteps, "schedule": schedule}
+        snn = onnx_snn.convert(model, x, block=1, **options)
         snn.save(folder / f"{schedule}.onnx")
     currents = {node.input[0] for node in snn.model.graph.node if node.op_type == "IFNeuron"}
     shapes = [

@@ -84,9 +84,9 @@ def convert(
     snn = onnx_snn.convert(
         args.model,
         [x[i : i + CALIBRATION_BATCH] for i in range(0, len(x), CALIBRATION_BATCH)],
+        preset="classic",
         mode=mode,
         timesteps=args.timesteps,
-        v_init=0.0,
         holdout=0.0,
         batch_reduction=batch_reduction,
     )

@@ -39,9 +39,10 @@ def convert_all(folder: Path) -> dict[str, onnx_snn.Evaluation]:
         snn = onnx_snn.convert(
             MODELS / "mnist_cnn.onnx",
             MODELS / "mnist_calibration.npz",
+            preset="classic",
+            batch_reduction="exact",
             mode=mode,
             timesteps=TIMESTEPS,
-            v_init=0.0,
         )
         path = folder / f"mnist_{name.replace('/', '_').replace(' ', '_').replace('%', '')}.onnx"
         snn.save(path)

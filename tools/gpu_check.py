@@ -341,9 +341,8 @@ def convert(schedule: str, timesteps: int) -> bytes:
     """Convert the MNIST CNN; returns the file's content."""
     with np.load(ROOT / "models" / "mnist_calibration.npz") as data:
         x = data["x"]
-    snn = onnx_snn.convert(
-        ROOT / "models" / "mnist_cnn.onnx", x, timesteps=timesteps, schedule=schedule, block=10
-    )
+    options = {"preset": "classic", "timesteps": timesteps, "schedule": schedule}
+    snn = onnx_snn.convert(ROOT / "models" / "mnist_cnn.onnx", x, block=10, **options)
     content: bytes = snn.model.SerializeToString()
     return content
 

@@ -334,7 +334,8 @@ NETS = {
 def _network(name):
     model, shape = NETS[name]()
     x = np.random.default_rng(1).normal(size=(8, *shape)).astype(np.float32)
-    return model, x, convert(model, x, mode="max", holdout=0, readout="running", timesteps=T)
+    options = {"neuron": "if", "mode": "max", "bias_calibration": False, "readout": "running"}
+    return model, x, convert(model, x, holdout=0, timesteps=T, **options)
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -252,7 +252,8 @@ def test_poolings_in_a_row_cross_once():
 
 def test_the_network_converges():
     case = TwoLayers(_op("MaxPool", kernel_shape=[3, 3], strides=[2, 2]), weights=Gaussian(3))
-    snn = convert(case.model, case.x, mode="max", holdout=0).model
+    options = {"neuron": "if", "mode": "max", "bias_calibration": False}
+    snn = convert(case.model, case.x, holdout=0, **options).model
     *_, wanted = run(case.model, {"x": case.x})
     errors = [np.abs(play(snn, {"x": case.x}, t)["y"] - wanted).max() for t in (64, 256, 1024)]
     assert errors[1] < 0.4 * errors[0]

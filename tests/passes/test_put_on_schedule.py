@@ -513,7 +513,8 @@ def test_random_networks_agree_on_all_schedules(example, per_channel, other):
     feeds = {"x": example.x}
     thresholds = dyadic_thresholds(model, feeds, per_channel=per_channel)
     granularity = "channel" if per_channel else "layer"
-    options = {"mode": "max", "granularity": granularity, "timesteps": 7, "readout": "running"}
+    options = {"neuron": "if", "mode": "max", "granularity": granularity, "timesteps": 7}
+    options["readout"] = "running"
     layer = convert(model, stats=stats_of(model, thresholds), **options).model
     means = play(layer, feeds)
     simulation = simulate(model, thresholds, [feeds] * 7)

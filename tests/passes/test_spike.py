@@ -321,9 +321,8 @@ class TestSizesKnownAtRunTimeOnly:
         y = net.relu(middle(self, net, "x" if like == "image" else hidden, hidden, weights))
         model = net.model(net.conv(y, weights(2, 4, 1, 1), weights(2)))
         thresholds = dyadic_thresholds(model, {"x": random(4, 3, 8, 8, step=1 / 8)})
-        snn = onnx_snn.convert(
-            model, stats=stats_of(model, thresholds), mode="max", timesteps=8
-        ).model
+        options = {"neuron": "if", "mode": "max", "timesteps": 8}
+        snn = onnx_snn.convert(model, stats=stats_of(model, thresholds), **options).model
         loop = onnx_snn.reschedule(snn, schedule="loop", block=3)
         for height, width in ((8, 8), (16, 4)):
             x = random(2, 3, height, width, step=1 / 8)
