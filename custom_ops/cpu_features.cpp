@@ -74,8 +74,9 @@ size_t largest_cache(uint32_t leaf) {
 bool cpu_has_avx2() {
 #ifdef ONNX_SNN_X86
   if (cpuid(0, 0).a < 7) return false;
-  const bool f16c = bit(cpuid(1, 0).c, 29);
-  return f16c && bit(cpuid(7, 0).b, 5) && saves(0x6);
+  const uint32_t c = cpuid(1, 0).c;
+  const bool f16c = bit(c, 29), fma = bit(c, 12);
+  return f16c && fma && bit(cpuid(7, 0).b, 5) && saves(0x6);
 #else
   return false;
 #endif

@@ -5,7 +5,7 @@
 
 namespace onnx_snn {
 
-bool cpu_has_avx2();    // with FMA-free AVX2 arithmetic and F16C conversions
+bool cpu_has_avx2();    // AVX2 arithmetic, FMA and F16C conversions
 bool cpu_has_avx512();  // F, VL, BW and DQ, and all of cpu_has_avx2
 
 enum class InstructionSet { kPlain, kAvx2, kAvx512 };

@@ -63,4 +63,12 @@ Shape spike_shape(const Shape& state, int64_t steps) {
   return shape;
 }
 
+void check_state(const char* name, const Input& state, const Shape& expected, const Shape& x,
+                 int64_t steps) {
+  if (!state.present || state.shape.empty() || state.shape == expected) return;
+  refuse(std::string(name) + " has shape " + to_string(state.shape) + ", but " +
+         to_string(expected) + " or a scalar is needed (x shape " + to_string(x) +
+         ", T = " + std::to_string(steps) + ")");
+}
+
 }  // namespace onnx_snn

@@ -24,4 +24,8 @@ Shape state_shape(const Shape& x, int64_t steps, bool constant_input);
 // And back.
 Shape spike_shape(const Shape& state, int64_t steps);
 
+// Refuses a state, named `name`, that is neither absent, a scalar nor of the shape expected.
+void check_state(const char* name, const Input& state, const Shape& expected, const Shape& x,
+                 int64_t steps);
+
 }  // namespace onnx_snn

@@ -20,14 +20,6 @@ using ort_abi::KernelInfo;
 constexpr size_t kV = 2, kN = 3;          // inputs
 constexpr size_t kVNext = 1, kNNext = 2;  // outputs
 
-void check_state(const char* name, const Input& state, const Shape& expected, const Shape& x,
-                 int64_t steps) {
-  if (!state.present || state.shape.empty() || state.shape == expected) return;
-  refuse(std::string(name) + " has shape " + to_string(state.shape) + ", but " +
-         to_string(expected) + " or a scalar is needed (x shape " + to_string(x) +
-         ", T = " + std::to_string(steps) + ")");
-}
-
 struct IFNeuronOp {
   static constexpr const char* name = "IFNeuron";
   static constexpr const char* full_name = "onnx_snn.IFNeuron";
@@ -37,26 +29,8 @@ struct IFNeuronOp {
   using Run = IFNeuronRun<T>;
 
   static Attributes read_attributes(const Api& api, const KernelInfo* info) {
-    Attributes a;
+    Attributes a = read_if_neuron_attributes(api, info);
     a.constant_input = read_constant_input(api, info);
-    const std::string reset = get_attribute(api, info, "reset", std::string("subtract"));
-    a.reset_to_zero = reset == "zero";
-    a.v_threshold = read_threshold(api, info, a.v_threshold);
-    a.v_init = read_v_init(api, info, a.v_init);
-    a.spike_min = get_attribute(api, info, "spike_min", a.spike_min);
-    a.spike_max = get_attribute(api, info, "spike_max", a.spike_max);
-    a.count_min = get_attribute(api, info, "count_min", a.count_min);
-    a.count_max = get_attribute(api, info, "count_max", a.count_max);
-
-    if (reset != "subtract" && reset != "zero") {
-      refuse("reset must be \"subtract\" or \"zero\", not \"" + reset + "\"");
-    }
-    if (a.spike_min > 0) refuse("spike_min must be 0 or less, not " + std::to_string(a.spike_min));
-    if (a.spike_max < 1) refuse("spike_max must be 1 or more, not " + std::to_string(a.spike_max));
-    if (a.count_min > 0) refuse("count_min must be 0 or less, not " + std::to_string(a.count_min));
-    if (a.count_max < -1) {
-      refuse("count_max must be 0 or more, or -1 for no limit, not " + std::to_string(a.count_max));
-    }
     return a;
   }
 
@@ -97,6 +71,29 @@ struct IFNeuronOp {
 };
 
 }  // namespace
+
+IFNeuronAttributes read_if_neuron_attributes(const Api& api, const KernelInfo* info) {
+  IFNeuronAttributes a;
+  const std::string reset = get_attribute(api, info, "reset", std::string("subtract"));
+  a.reset_to_zero = reset == "zero";
+  a.v_threshold = read_threshold(api, info, a.v_threshold);
+  a.v_init = read_v_init(api, info, a.v_init);
+  a.spike_min = get_attribute(api, info, "spike_min", a.spike_min);
+  a.spike_max = get_attribute(api, info, "spike_max", a.spike_max);
+  a.count_min = get_attribute(api, info, "count_min", a.count_min);
+  a.count_max = get_attribute(api, info, "count_max", a.count_max);
+
+  if (reset != "subtract" && reset != "zero") {
+    refuse("reset must be \"subtract\" or \"zero\", not \"" + reset + "\"");
+  }
+  if (a.spike_min > 0) refuse("spike_min must be 0 or less, not " + std::to_string(a.spike_min));
+  if (a.spike_max < 1) refuse("spike_max must be 1 or more, not " + std::to_string(a.spike_max));
+  if (a.count_min > 0) refuse("count_min must be 0 or less, not " + std::to_string(a.count_min));
+  if (a.count_max < -1) {
+    refuse("count_max must be 0 or more, or -1 for no limit, not " + std::to_string(a.count_max));
+  }
+  return a;
+}
 
 std::vector<const ort_abi::CustomOp*> if_neuron_ops() { return neuron_ops<IFNeuronOp>(); }
 

@@ -3,9 +3,14 @@
 
 #include <vector>
 
+#include "if_neuron.h"
 #include "ort_abi.h"
 
 namespace onnx_snn {
+
+// All but constant_input, within their bounds.
+IFNeuronAttributes read_if_neuron_attributes(const ort_abi::Api& api,
+                                             const ort_abi::KernelInfo* info);
 
 // They live as long as the library. onnxruntime merges them into one schema.
 std::vector<const ort_abi::CustomOp*> if_neuron_ops();

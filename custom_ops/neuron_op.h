@@ -16,28 +16,13 @@
 #include "cpu_features.h"
 #include "neuron_cpu.h"
 #include "ort_abi.h"
+#include "session_pool.h"
 #include "status.h"
 
 namespace onnx_snn {
 
 constexpr size_t kX = 0, kT = 1;  // inputs
 constexpr size_t kS = 0;          // output
-
-// Threads come from the session's own pool.
-class SessionPool final : public Parallel {
- public:
-  SessionPool(const ort_abi::Api& api, const ort_abi::KernelContext* context)
-      : api_(api), context_(context) {}
-
-  void run(ParallelBody body, size_t count, void* context) const override {
-    const size_t batches = count;  // each index by itself: a busy core then delays no more than one
-    check(api_.call<ort_abi::ParallelFor>(context_, body, count, batches, context));
-  }
-
- private:
-  const ort_abi::Api& api_;
-  const ort_abi::KernelContext* context_;
-};
 
 // The kernels hold attributes only, so one of them may run in any number of threads.
 template <typename Op, typename T>

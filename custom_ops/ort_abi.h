@@ -27,7 +27,14 @@ struct SessionOptions;
 struct CustomOpDomain;
 
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
-enum ElementType : int { kUndefined = 0, kFloat = 1, kInt64 = 7, kFloat16 = 10, kDouble = 11 };
+enum ElementType : int {
+  kUndefined = 0,
+  kFloat = 1,
+  kInt8 = 3,
+  kInt64 = 7,
+  kFloat16 = 10,
+  kDouble = 11
+};
 enum Characteristic : int { kRequired = 0, kOptional = 1 };
 enum MemoryType : int { kCpuInput = -2, kDefaultMemory = 0 };
 
@@ -67,6 +74,7 @@ using GetAttributeInt64s =
     Function<163, Status*(const KernelInfo*, const char*, int64_t*, size_t*)>;
 using GetGpuComputeStream = Function<193, Status*(const KernelContext*, void**)>;
 using HasSessionConfigEntry = Function<237, Status*(const SessionOptions*, const char*, int*)>;
+using GetConstantInput = Function<249, Status*(const KernelInfo*, size_t, int*, const Value**)>;
 using ParallelFor =
     Function<274, Status*(const KernelContext*, void (*)(void*, size_t), size_t, size_t, void*)>;
 

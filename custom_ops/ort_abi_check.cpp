@@ -73,6 +73,7 @@ CHECK_FUNCTION(GetAttributeFloats, KernelInfoGetAttributeArray_float);
 CHECK_FUNCTION(GetAttributeInt64s, KernelInfoGetAttributeArray_int64);
 CHECK_FUNCTION(GetGpuComputeStream, KernelContext_GetGPUComputeStream);
 CHECK_FUNCTION(HasSessionConfigEntry, HasSessionConfigEntry);
+CHECK_FUNCTION(GetConstantInput, KernelInfoGetConstantInput_tensor);
 CHECK_FUNCTION(ParallelFor, KernelContext_ParallelFor);
 
 #define CHECK_FIELD(ours, theirs) \
@@ -116,6 +117,7 @@ CHECK_VALUE(kFail, ORT_FAIL);
 CHECK_VALUE(kInvalidArgument, ORT_INVALID_ARGUMENT);
 CHECK_VALUE(kUndefined, ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED);
 CHECK_VALUE(kFloat, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+CHECK_VALUE(kInt8, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8);
 CHECK_VALUE(kInt64, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64);
 CHECK_VALUE(kFloat16, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16);
 CHECK_VALUE(kDouble, ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE);

@@ -1,6 +1,7 @@
 // The library's one entry point, which onnxruntime calls for each session that loads it.
 #include <mutex>
 
+#include "event_conv_op.h"
 #include "if_neuron_op.h"
 #include "large_values.h"
 #include "ort_abi.h"
@@ -27,7 +28,7 @@ CustomOpDomain* domain(const Api& api) {
   if (made == nullptr) {
     CustomOpDomain* fresh = nullptr;
     check(api.call<ort_abi::CreateCustomOpDomain>("onnx_snn", &fresh));
-    for (const auto& ops : {if_neuron_ops(), phase_neuron_ops()}) {
+    for (const auto& ops : {if_neuron_ops(), phase_neuron_ops(), event_conv_ops()}) {
       for (const auto* op : ops) check(api.call<ort_abi::CustomOpDomainAdd>(fresh, op));
     }
     check(api.call<ort_abi::CustomOpDomainAdd>(fresh, large_values_op()));

@@ -21,6 +21,17 @@ bool find(const Api& api, const KernelInfo* info, const char* name, float* value
   return succeeds(api, api.call<ort_abi::GetAttributeFloat>(info, name, value));
 }
 
+bool find(const Api& api, const KernelInfo* info, const char* name, std::vector<int64_t>* value) {
+  int64_t* no_buffer = nullptr;
+  size_t size = 0;
+  if (!succeeds(api, api.call<ort_abi::GetAttributeInt64s>(info, name, no_buffer, &size))) {
+    return false;
+  }
+  value->assign(size, 0);
+  if (size > 0) check(api.call<ort_abi::GetAttributeInt64s>(info, name, value->data(), &size));
+  return true;
+}
+
 bool find(const Api& api, const KernelInfo* info, const char* name, std::string* value) {
   char* no_buffer = nullptr;
   size_t size = 0;  // with the terminating zero
@@ -64,6 +75,28 @@ T attribute_or(const Api& api, const KernelInfo* info, const char* name, const T
   return absent;
 }
 
+Input input_of(const Api& api, const ort_abi::Value* value) {
+  Input input;
+  if (value == nullptr) return input;
+  ort_abi::TensorInfo* info = nullptr;
+  check(api.call<ort_abi::GetTensorTypeAndShape>(value, &info));
+  struct Release {
+    const Api& api;
+    ort_abi::TensorInfo* info;
+    ~Release() { api.call<ort_abi::ReleaseTensorInfo>(info); }
+  } release{api, info};
+  size_t rank = 0;
+  check(api.call<ort_abi::GetDimensionsCount>(info, &rank));
+  input.shape.resize(rank);
+  check(api.call<ort_abi::GetDimensions>(info, input.shape.data(), rank));
+
+  void* data = nullptr;  // the C API has one accessor, for inputs too
+  check(api.call<ort_abi::GetTensorMutableData>(const_cast<ort_abi::Value*>(value), &data));
+  input.data = data;
+  input.present = true;
+  return input;
+}
+
 }  // namespace
 
 std::string to_string(const Shape& shape) {
@@ -93,31 +126,20 @@ int64_t element_count(const Shape& shape) {
 }
 
 Input get_input(const Api& api, const ort_abi::KernelContext* context, size_t index) {
-  Input input;
   size_t inputs = 0;
   check(api.call<ort_abi::GetInputCount>(context, &inputs));
-  if (index >= inputs) return input;
+  if (index >= inputs) return Input();
   const ort_abi::Value* value = nullptr;
   check(api.call<ort_abi::GetInput>(context, index, &value));
-  if (value == nullptr) return input;
+  return input_of(api, value);
+}
 
-  ort_abi::TensorInfo* info = nullptr;
-  check(api.call<ort_abi::GetTensorTypeAndShape>(value, &info));
-  struct Release {
-    const Api& api;
-    ort_abi::TensorInfo* info;
-    ~Release() { api.call<ort_abi::ReleaseTensorInfo>(info); }
-  } release{api, info};
-  size_t rank = 0;
-  check(api.call<ort_abi::GetDimensionsCount>(info, &rank));
-  input.shape.resize(rank);
-  check(api.call<ort_abi::GetDimensions>(info, input.shape.data(), rank));
-
-  void* data = nullptr;  // the C API has one accessor, for inputs too
-  check(api.call<ort_abi::GetTensorMutableData>(const_cast<ort_abi::Value*>(value), &data));
-  input.data = data;
-  input.present = true;
-  return input;
+Input get_constant_input(const Api& api, const KernelInfo* info, size_t index) {
+  int is_constant = 0;
+  const ort_abi::Value* value = nullptr;
+  const bool found =
+      succeeds(api, api.call<ort_abi::GetConstantInput>(info, index, &is_constant, &value));
+  return found && is_constant != 0 ? input_of(api, value) : Input();
 }
 
 void* get_output(const Api& api, ort_abi::KernelContext* context, size_t index,
@@ -144,6 +166,11 @@ float get_attribute(const Api& api, const KernelInfo* info, const char* name, fl
 std::string get_attribute(const Api& api, const KernelInfo* info, const char* name,
                           const std::string& absent) {
   return attribute_or(api, info, name, absent, "a string");
+}
+
+std::vector<int64_t> get_attribute(const Api& api, const KernelInfo* info, const char* name,
+                                   const std::vector<int64_t>& absent) {
+  return attribute_or(api, info, name, absent, "a list of integers");
 }
 
 }  // namespace onnx_snn

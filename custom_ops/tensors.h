@@ -26,6 +26,9 @@ struct Input {
 
 Input get_input(const ort_abi::Api& api, const ort_abi::KernelContext* context, size_t index);
 
+// An input of the node that is an initializer, when the kernel is made; else not `present`.
+Input get_constant_input(const ort_abi::Api& api, const ort_abi::KernelInfo* info, size_t index);
+
 // Allocates an output; null for an optional one that nobody wants.
 void* get_output(const ort_abi::Api& api, ort_abi::KernelContext* context, size_t index,
                  const Shape& shape);
@@ -37,5 +40,7 @@ float get_attribute(const ort_abi::Api& api, const ort_abi::KernelInfo* info, co
                     float absent);
 std::string get_attribute(const ort_abi::Api& api, const ort_abi::KernelInfo* info,
                           const char* name, const std::string& absent);
+std::vector<int64_t> get_attribute(const ort_abi::Api& api, const ort_abi::KernelInfo* info,
+                                   const char* name, const std::vector<int64_t>& absent);
 
 }  // namespace onnx_snn

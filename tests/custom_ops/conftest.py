@@ -7,8 +7,8 @@ import pytest
 
 INSTRUCTION_SETS = {
     "plain": set(),
-    "avx2": {"avx2", "f16c"},
-    "avx512": {"avx2", "f16c", "avx512f", "avx512vl", "avx512bw", "avx512dq"},
+    "avx2": {"avx2", "fma", "f16c"},
+    "avx512": {"avx2", "fma", "f16c", "avx512f", "avx512vl", "avx512bw", "avx512dq"},
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, helper
 
-from onnx_snn.ops import DOMAIN
+from onnx_snn.ops import DOMAIN, VERSION
 
 
 def state_type(elem_type: int) -> int:
@@ -89,17 +89,25 @@ def make_function(
     outputs: list[str],
     nodes: list[NodeProto],
     opset: int,
-    attributes: Mapping[str, int | float],
+    attributes: Mapping[str, Any],
     doc: str,
+    *,
+    calls_others: bool = False,
 ) -> FunctionProto:
-    """The function of the operator set, with the defaults of its attributes."""
+    """The function of the operator set, with the defaults of its attributes.
+
+    ``calls_others`` says that its body calls other functions of the set.
+    """
+    opsets = [helper.make_opsetid("", opset)]
+    if calls_others:
+        opsets.append(helper.make_opsetid(DOMAIN, VERSION))
     return helper.make_function(
         DOMAIN,
         name,
         inputs,
         outputs,
         nodes,
-        [helper.make_opsetid("", opset)],
+        opsets,
         attribute_protos=[helper.make_attribute(*item) for item in attributes.items()],
         doc_string=doc,
     )

@@ -1,0 +1,101 @@
+// A convolution that touches active inputs only, alone or with the neuron that follows it, free of
+// onnxruntime: what its kernels are told.
+//
+// x [steps * images, height, width, channels] are events: small integers, nearly all of them 0. A
+// current is the bias and then, in this order, value * weight of every event under the kernel:
+// kernel rows, kernel columns and channels, each upwards. So every way to compute it gives the same
+// bits, and neither threads nor the choice between events and the dense form show in a result.
+#pragma once
+
+#include <cstdint>
+
+#include "if_neuron.h"
+
+namespace onnx_snn {
+
+struct ConvShape {
+  int64_t steps = 1, images = 0;
+  int64_t height = 0, width = 0, channels = 0;
+  int64_t out_height = 0, out_width = 0, out_channels = 0;
+  int64_t kernel_height = 1, kernel_width = 1;
+  int64_t stride_y = 1, stride_x = 1;
+  int64_t pad_top = 0, pad_left = 0;
+  int64_t dilation_y = 1, dilation_x = 1;
+  int64_t groups = 1;
+
+  int64_t group_channels() const { return channels / groups; }
+  int64_t out_pixels() const { return out_height * out_width; }
+};
+
+// Weights as the kernels read them: blocks of output channels of one group, 16 * k wide, filled up
+// with zeros. Of a block, the weights are [kernel_height, kernel_width, channels of a group,
+// width].
+struct ConvBlock {
+  const float* weights;
+  const float* bias;      // [width]
+  int64_t width;          // a multiple of kBlockStep, up to what the kernels take
+  int64_t first_channel;  // of the output
+  int64_t channels;       // of them that exist
+  int64_t group;
+};
+
+constexpr int64_t kBlockStep = 16;
+
+// Input rows of one image at one step whose events are listed together, in 32-bit words:
+//     starts [kRowsTogether]          of the rows, in words
+// and of each row
+//     is_unit                         every event is 1
+//     offsets [groups, width + 1]     into entries: those of a pixel, in one group
+//     entries                         pixel * channels of a group + channel in the group, ascending
+//     values                          of the entries, as float; only where not is_unit
+// or, of the dense form, the values [padded width, channels] as float.
+constexpr int64_t kRowsTogether = 8;
+
+inline int64_t row_groups(const ConvShape& s) {
+  return (s.height + kRowsTogether - 1) / kRowsTogether;
+}
+
+struct EventConvCall {
+  ConvShape shape;
+  IFNeuronAttributes neuron;
+  bool is_fused;
+  bool is_depthwise;  // a channel of its own for each output
+  bool is_dense;      // lists hold values instead of events
+
+  const int8_t* x;
+  const ConvBlock* blocks;
+  int64_t block_count;
+
+  // The part of the call that is done at once.
+  int64_t first_image, image_count;
+  int64_t first_step, step_count;
+  int32_t* rows;  // lists [image_count, step_count, row_groups, list_size]
+  int64_t list_size;
+
+  // State before first_step, and where to put the one after it, both [images, out_height, ...].
+  const float* v;
+  const float* n;
+  bool v_is_scalar, n_is_scalar;
+  float* v_next;
+  float* n_next;
+  bool tracks_count;
+
+  int8_t* s;  // fused: [steps * images, out_height, out_width, out_channels]
+  float* y;   // or not
+};
+
+// Output pixels of one row that are computed together over all steps.
+constexpr int64_t kTilePixels = 32;
+
+inline int64_t tiles_per_row(const ConvShape& shape) {
+  return (shape.out_width + kTilePixels - 1) / kTilePixels;
+}
+
+// Pixels of a row of the dense form: the padding on both sides is written out.
+inline int64_t padded_width(const ConvShape& s) {
+  const int64_t needed = (s.out_width - 1) * s.stride_x + (s.kernel_width - 1) * s.dilation_x + 1;
+  const int64_t given = s.width + s.pad_left;
+  return needed > given ? needed : given;
+}
+
+}  // namespace onnx_snn

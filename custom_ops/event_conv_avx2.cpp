@@ -1,0 +1,2 @@
+#define ONNX_SNN_KERNELS kEventConvAvx2
+#include "event_conv_kernel.inl"

@@ -1,0 +1,2 @@
+#define ONNX_SNN_KERNELS kEventConvAvx512
+#include "event_conv_kernel.inl"
