@@ -69,7 +69,7 @@ class Network:
         model: its ONNX file.
         load: reads its data.
         rows: images times steps of one run, few enough for the memory.
-        peer: its name in tools/torch_nets.py; None: SpikingJelly does not run it.
+        peer: its name in tools/torch_from_onnx.py; None: SpikingJelly does not run it.
     """
 
     model: Path

@@ -35,7 +35,7 @@ from spikingjelly.activation_based.ann2snn.recipes import (
 )
 from torch import Tensor, nn
 
-from torch_nets import BUILDERS, load_net
+from torch_from_onnx import BUILDERS, load_net
 
 RATE_BATCH = 100
 LTB_BATCH = 8

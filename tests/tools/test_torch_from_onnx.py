@@ -15,9 +15,9 @@ SHAPES = {"mnist_cnn": (1, 28, 28), "cifar10_resnet20": (3, 32, 32), "cifar10_vg
 def tool():
     """The script, which needs torch."""
     pytest.importorskip("torch")
-    import torch_nets
+    import torch_from_onnx
 
-    return torch_nets
+    return torch_from_onnx
 
 
 def test_every_network_of_the_comparison_can_be_built(tool):
