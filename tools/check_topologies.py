@@ -81,7 +81,7 @@ def same_function(
     fold_batch_normalization(graph)
     found["fold"] = deviation(run(gs.export_onnx(graph), x), expected)
     before = sum(node.op == "Mul" for node in graph.nodes)
-    limits = thresholds(stats, Mode.parse("99.9%"), Granularity(grain))
+    limits = thresholds(stats, Mode.parse("max"), Granularity(grain))
     normalise(graph, analyse(graph), limits)
     found["normalise"] = deviation(run(gs.export_onnx(graph), x), expected)
     return found, sum(node.op == "Mul" for node in graph.nodes) - before
