@@ -32,7 +32,8 @@ class HoldOut:
         self._first: list[Batch] = []
 
     def __iter__(self) -> Iterator[Batch]:
-        self._aside, self._first = [], []
+        set_aside: list[Batch] = []
+        first: list[Batch] = []
         position = taken = 0
         for batch in self._data:
             index = position + np.arange(len(batch))
@@ -43,12 +44,14 @@ class HoldOut:
                 aside &= np.cumsum(aside) + taken <= MAX_SAMPLES
             if aside.any():
                 taken += int(aside.sum())
-                self._aside.append(batch.take(aside))
+                set_aside.append(batch.take(aside))
             elif position - len(batch) < MAX_SAMPLES:
-                self._first.append(batch.take(index < MAX_SAMPLES))
+                first.append(batch.take(index < MAX_SAMPLES))
             kept = batch.take(~aside) if aside.any() else batch
             if len(kept):
                 yield kept
+        # Only now: who looks at the first samples again must not make it forget the others.
+        self._aside, self._first = set_aside, first
 
     @property
     def size(self) -> int | None:

@@ -90,3 +90,10 @@ def test_errors_of_the_data_pass_through():
 def test_fraction_out_of_range(fraction):
     with pytest.raises(OptionError, match=r"holdout must be in \[0, 0.5\], not"):
         HoldOut(Dataset(_samples(3), SPECS), fraction)
+
+
+def test_a_look_at_the_first_samples_again_forgets_nothing():
+    kept, aside, holdout = _split(200, 0.1)
+    next(iter(holdout))
+    np.testing.assert_array_equal(_positions(holdout.validation), aside)
+    np.testing.assert_array_equal(_positions(list(holdout)), kept)
