@@ -1,10 +1,10 @@
-#include "event_conv_op.h"
 
 #include <algorithm>
 #include <limits>
 #include <memory>
 #include <string>
 
+#include "custom_op.h"
 #include "event_conv_cpu.h"
 #include "event_conv_weights.h"
 #include "folded_time.h"
@@ -237,43 +237,12 @@ struct Callbacks {
   static ort_abi::MemoryType ORT_ABI_CALL memory(const CustomOp*, size_t) {
     return ort_abi::kDefaultMemory;
   }
-  static int ORT_ABI_CALL one(const CustomOp*) { return 1; }
-  static int ORT_ABI_CALL latest(const CustomOp*) { return std::numeric_limits<int>::max(); }
 };
-
-template <typename Op>
-const CustomOp* make_op() {
-  using C = Callbacks<Op>;
-  static const CustomOp op = [] {
-    CustomOp o = {};
-    o.version = ort_abi::kApiVersion;
-    o.create_kernel_v2 = C::create;
-    o.compute_v2 = C::compute;
-    o.destroy_kernel = C::destroy;
-    o.get_name = C::name;
-    o.get_execution_provider = C::provider;
-    o.get_input_type = C::input_type;
-    o.get_input_count = C::inputs;
-    o.get_output_type = C::output_type;
-    o.get_output_count = C::outputs;
-    o.get_input_characteristic = C::input_kind;
-    o.get_output_characteristic = C::output_kind;
-    o.get_input_memory_type = C::memory;
-    o.get_variadic_input_min_arity = C::one;
-    o.get_variadic_input_homogeneity = C::one;
-    o.get_variadic_output_min_arity = C::one;
-    o.get_variadic_output_homogeneity = C::one;
-    o.get_start_version = C::one;
-    o.get_end_version = C::latest;
-    return o;
-  }();
-  return &op;
-}
 
 }  // namespace
 
 std::vector<const CustomOp*> event_conv_ops() {
-  return {make_op<EventConv>(), make_op<EventConvIFNeuron>()};
+  return {custom_op<Callbacks<EventConv>>(), custom_op<Callbacks<EventConvIFNeuron>>()};
 }
 
 }  // namespace onnx_snn

@@ -10,10 +10,10 @@
 //     run_cuda(run, stream)                where ONNX_SNN_CUDA is defined
 #pragma once
 
-#include <limits>
 #include <vector>
 
 #include "cpu_features.h"
+#include "custom_op.h"
 #include "neuron_cpu.h"
 #include "ort_abi.h"
 #include "session_pool.h"
@@ -107,44 +107,13 @@ struct Callbacks {
   static ort_abi::MemoryType ORT_ABI_CALL memory(const CustomOp*, size_t index) {
     return index == kT ? ort_abi::kCpuInput : ort_abi::kDefaultMemory;
   }
-  static int ORT_ABI_CALL one(const CustomOp*) { return 1; }
-  static int ORT_ABI_CALL latest(const CustomOp*) { return std::numeric_limits<int>::max(); }
 };
-
-template <template <typename, typename> class Kernel, typename Op, typename T>
-const ort_abi::CustomOp* make_op() {
-  using C = Callbacks<Kernel, Op, T>;
-  static const ort_abi::CustomOp op = [] {
-    ort_abi::CustomOp o = {};
-    o.version = ort_abi::kApiVersion;
-    o.create_kernel_v2 = C::create;
-    o.compute_v2 = C::compute;
-    o.destroy_kernel = C::destroy;
-    o.get_name = C::name;
-    o.get_execution_provider = C::provider;
-    o.get_input_type = C::input_type;
-    o.get_input_count = C::inputs;
-    o.get_output_type = C::output_type;
-    o.get_output_count = C::outputs;
-    o.get_input_characteristic = C::input_kind;
-    o.get_output_characteristic = C::output_kind;
-    o.get_input_memory_type = C::memory;
-    o.get_variadic_input_min_arity = C::one;
-    o.get_variadic_input_homogeneity = C::one;
-    o.get_variadic_output_min_arity = C::one;
-    o.get_variadic_output_homogeneity = C::one;
-    o.get_start_version = C::one;
-    o.get_end_version = C::latest;
-    return o;
-  }();
-  return &op;
-}
 
 template <template <typename, typename> class Kernel, typename Op>
 void add_ops(std::vector<const ort_abi::CustomOp*>* ops) {
-  ops->push_back(make_op<Kernel, Op, float>());
-  ops->push_back(make_op<Kernel, Op, Half>());
-  ops->push_back(make_op<Kernel, Op, double>());
+  ops->push_back(custom_op<Callbacks<Kernel, Op, float>>());
+  ops->push_back(custom_op<Callbacks<Kernel, Op, Half>>());
+  ops->push_back(custom_op<Callbacks<Kernel, Op, double>>());
 }
 
 template <typename Op>
