@@ -1,7 +1,7 @@
 """Train two small CIFAR-10 networks and export them to ``models/``.
 
 - ``resnet20``: the ResNet-20 of He et al. 2016, "Deep residual learning for image recognition",
-  section 4.2, with 1x1 convolution shortcuts (option B) where the shape changes.
+  section 4.2, with 1x1 convolution shortcuts (option B) where the shape changes, twice as wide.
 - ``vgg``: a small VGG, see `vgg`.
 
 Both take an image in [0, 1]; its normalisation is the first step of the network. They are
@@ -22,7 +22,7 @@ import itertools
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ CHECKPOINT_DIR = REPOSITORY / ".data"
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 
+CLASSES = 10
 CALIBRATION_IMAGES = 256
 TEST_IMAGES = 256
 BATCH_SIZE = 128
@@ -89,33 +90,37 @@ class BasicBlock(nn.Module):
         return torch.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
-def resnet20() -> nn.Sequential:
-    """Build the untrained ResNet-20: three stages of three blocks, 16, 32 and 64 channels."""
+def resnet20(width: int = 32) -> nn.Sequential:
+    """Build the untrained ResNet-20: three stages of three blocks.
+
+    Args:
+        width: channels of the first stage, doubled in each of the next two. He et al. have 16.
+    """
     layers: OrderedDict[str, nn.Module] = OrderedDict(normalize=Normalize())
-    layers["conv"] = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-    layers["norm"] = nn.BatchNorm2d(16)
+    layers["conv"] = nn.Conv2d(3, width, 3, padding=1, bias=False)
+    layers["norm"] = nn.BatchNorm2d(width)
     layers["relu"] = nn.ReLU()
-    channels_in = 16
-    for stage, channels in enumerate((16, 32, 64), start=1):
+    channels_in = width
+    for stage, channels in enumerate((width, 2 * width, 4 * width), start=1):
         for block in range(1, 4):
             stride = 2 if stage > 1 and block == 1 else 1
             layers[f"stage{stage}_block{block}"] = BasicBlock(channels_in, channels, stride)
             channels_in = channels
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    layers["linear"] = nn.Linear(64, 10)
+    layers["linear"] = nn.Linear(4 * width, 10)
     return nn.Sequential(layers)
 
 
 def vgg() -> nn.Sequential:
-    """Build the untrained VGG: two 3x3 convolutions per stage, 64, 128 and 256 channels.
+    """Build the untrained VGG: seven 3x3 convolutions in three stages.
 
     MaxPool 2x2 follows the first two stages and a global average pool the third.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(normalize=Normalize())
     channels_in = 3
-    for stage, channels in enumerate((64, 128, 256), start=1):
-        for part in "ab":
+    for stage, (channels, parts) in enumerate(((64, "ab"), (128, "ab"), (192, "abc")), start=1):
+        for part in parts:
             layers[f"conv{stage}{part}"] = nn.Conv2d(
                 channels_in, channels, 3, padding=1, bias=False
             )
@@ -124,7 +129,7 @@ def vgg() -> nn.Sequential:
             channels_in = channels
         layers[f"pool{stage}"] = nn.MaxPool2d(2) if stage < 3 else nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    layers["linear"] = nn.Linear(256, 10)
+    layers["linear"] = nn.Linear(192, 10)
     return nn.Sequential(layers)
 
 
@@ -138,8 +143,8 @@ class Recipe:
 
 
 RECIPES = {
-    "resnet20": Recipe(resnet20, epochs=44, cutout=4),
-    "vgg": Recipe(vgg, epochs=30, cutout=8),
+    "resnet20": Recipe(resnet20, epochs=30, cutout=8),
+    "vgg": Recipe(vgg, epochs=40, cutout=8),
 }
 
 
@@ -165,13 +170,19 @@ def to_input(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 255  # a channels_last tensor
 
 
-def augment(padded: Tensor, cutout: int) -> Tensor:
-    """Crop, flip and cut each image of [N, 40, 40, 3] at random, to [N, 32, 32, 3]."""
+def augment(padded: Tensor, flipped: Tensor, cutout: int) -> Tensor:
+    """Crop and cut each image of [N, 40, 40, 3] at random, to [N, 32, 32, 3].
+
+    Args:
+        padded: the images, uint8 [N, 40, 40, 3].
+        flipped: bool [N], which of them to mirror.
+        cutout: side of the square to set to grey, in pixels.
+    """
     n, side = len(padded), padded.shape[1] - 2 * CROP_PADDING
     positions = torch.arange(side)
     rows = positions + torch.randint(0, 2 * CROP_PADDING + 1, (n, 1))
     columns = positions + torch.randint(0, 2 * CROP_PADDING + 1, (n, 1))
-    columns = torch.where(torch.rand(n, 1) < 0.5, columns, columns.flip(1))
+    columns = torch.where(flipped[:, None], columns.flip(1), columns)
     images = padded[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
     top, left = torch.randint(0, side - cutout + 1, (2, n, 1))
     in_rows = (positions >= top) & (positions < top + cutout)
@@ -199,7 +210,8 @@ def train_epoch(
     Args:
         model: the network, in channels_last format.
         optimizer: its optimizer; its learning rate is set before each step.
-        data: padded images, uint8 [N, 40, 40, 3], and labels [N].
+        data: padded images, uint8 [N, 40, 40, 3], and their targets, float32 [2, N, 10]: the
+            classes' probabilities for each image as it is, and for its mirror image.
         cutout: see `augment`.
         progress: the share of the whole training that is done, before and after this epoch.
 
@@ -207,12 +219,14 @@ def train_epoch(
         Mean loss, and accuracy on the augmented images in percent.
     """
     model.train()
-    padded, labels = data
+    padded, targets = data
     batches = torch.randperm(len(padded)).split(BATCH_SIZE)
     loss_sum, correct = 0.0, 0
     for index, share in zip(batches, np.linspace(*progress, len(batches)), strict=True):
         optimizer.param_groups[0]["lr"] = learning_rate(float(share))
-        x, y = to_input(augment(padded[index], cutout)), labels[index]
+        flipped = torch.rand(len(index)) < 0.5
+        x = to_input(augment(padded[index], flipped, cutout))
+        y = targets[flipped.long(), index]
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(x)
             loss = nn.functional.cross_entropy(logits, y, label_smoothing=LABEL_SMOOTHING)
@@ -220,7 +234,7 @@ def train_epoch(
         loss.backward()
         optimizer.step()
         loss_sum += loss.item() * len(index)
-        correct += int((logits.argmax(1) == y).sum())
+        correct += int((logits.argmax(1) == y.argmax(1)).sum())
     return loss_sum / len(padded), 100.0 * correct / len(padded)
 
 
@@ -246,6 +260,24 @@ def accuracy(logits: npt.NDArray[np.float32], y: Labels) -> float:
     return 100.0 * float((logits.argmax(axis=1) == y).mean())
 
 
+def soft_labels(x: Images, y: Labels, teachers: Sequence[Path]) -> Tensor:
+    """Return each image's target, half its label and half what the teachers see in it.
+
+    Hinton et al. 2015, "Distilling the knowledge in a neural network", at temperature 1. A
+    teacher sees the whole image, not the crop that is trained on.
+
+    Returns:
+        Probabilities of the classes, float32 [2, N, 10], for the images and for their mirror
+        images; the labels alone where there is no teacher.
+    """
+    labels = nn.functional.one_hot(torch.from_numpy(y), CLASSES).float().expand(2, -1, -1)
+    if not teachers:
+        return labels
+    views = x, np.ascontiguousarray(x[:, :, ::-1])
+    logits = torch.tensor(np.stack([[onnx_logits(path, v) for v in views] for path in teachers]))
+    return (labels + logits.softmax(-1).mean(0)) / 2
+
+
 def train(name: str, args: argparse.Namespace) -> nn.Sequential:
     """Train a network, or go on from its checkpoint in ``.data/``."""
     recipe = RECIPES[name]
@@ -267,7 +299,7 @@ def train(name: str, args: argparse.Namespace) -> nn.Sequential:
     x_train, y_train = load_cifar10(args.train)
     border = (CROP_PADDING, CROP_PADDING)
     padded = np.pad(x_train, ((0, 0), border, border, (0, 0)), mode="reflect")
-    data = torch.from_numpy(padded), torch.from_numpy(y_train)
+    data = torch.from_numpy(padded), soft_labels(x_train, y_train, args.teachers)
     for epoch in range(done, epochs):
         start = time.perf_counter()
         progress = epoch / epochs, (epoch + 1) / epochs
@@ -327,6 +359,9 @@ def main() -> None:
     parser.add_argument("--test", type=Path, default=DATA_DIR / "cifar10_test.npz")
     parser.add_argument("--epochs", type=int, help="instead of the network's own number")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument(
+        "--teachers", type=Path, nargs="+", default=[], help="ONNX files of networks to learn from"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.what == "samples":

@@ -28,20 +28,21 @@ def convolution(channels_in: int, channels: int, side: int) -> int:
     return channels_in * channels * side**2 + 2 * channels
 
 
-def test_resnet20_is_the_network_of_the_paper(tool):
-    stages = [convolution(3, 16, 3), 6 * convolution(16, 16, 3)]
-    for channels_in, channels in ((16, 32), (32, 64)):
+@pytest.mark.parametrize("width", [16, 32])
+def test_resnet20_is_the_network_of_the_paper_and_a_wider_one(tool, width):
+    stages = [convolution(3, width, 3), 6 * convolution(width, width, 3)]
+    for channels_in, channels in ((width, 2 * width), (2 * width, 4 * width)):
         stages += [convolution(channels_in, channels, 3), 5 * convolution(channels, channels, 3)]
         stages += [convolution(channels_in, channels, 1)]
-    model = tool.resnet20()
-    assert sum(p.numel() for p in model.parameters()) == sum(stages) + 64 * 10 + 10
+    model = tool.resnet20(width)
+    assert sum(p.numel() for p in model.parameters()) == sum(stages) + 4 * width * 10 + 10
     shapes = {}
     for name, module in model.named_children():
         module.register_forward_hook(lambda _m, _x, y, name=name: shapes.update({name: y.shape}))
     assert model(tool.torch.rand(2, 3, 32, 32)).shape == (2, 10)
-    assert shapes["stage1_block3"] == (2, 16, 32, 32)
-    assert shapes["stage2_block3"] == (2, 32, 16, 16)
-    assert shapes["stage3_block3"] == (2, 64, 8, 8)
+    assert shapes["stage1_block3"] == (2, width, 32, 32)
+    assert shapes["stage2_block3"] == (2, 2 * width, 16, 16)
+    assert shapes["stage3_block3"] == (2, 4 * width, 8, 8)
 
 
 def test_a_basic_block_adds_its_shortcut(tool):
@@ -51,12 +52,12 @@ def test_a_basic_block_adds_its_shortcut(tool):
     np.testing.assert_array_equal(block(x).detach().numpy(), np.maximum(x.numpy(), 0))
 
 
-def test_vgg_has_six_convolutions_and_at_most_1_2_million_parameters(tool):
-    widths = [3, 64, 64, 128, 128, 256, 256]
+def test_vgg_has_seven_convolutions_and_at_most_1_2_million_parameters(tool):
+    widths = [3, 64, 64, 128, 128, 192, 192, 192]
     layers = [convolution(a, b, 3) for a, b in itertools.pairwise(widths)]
     model = tool.vgg()
     parameters = sum(p.numel() for p in model.parameters())
-    assert parameters == sum(layers) + 256 * 10 + 10
+    assert parameters == sum(layers) + 192 * 10 + 10
     assert parameters <= 1_200_000
     assert model(tool.torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
@@ -121,7 +122,9 @@ def test_augmentation_crops_flips_and_cuts(tool):
     # A pixel's channels are its row, its column and its image.
     row, column, image = np.mgrid[:40, :40, :images].transpose(0, 3, 1, 2)
     padded = np.stack([row, column, image], axis=-1).astype(np.uint8)
-    out = tool.augment(tool.torch.from_numpy(padded), cutout).numpy().astype(int)
+    mirrored = np.arange(images) % 2 == 1
+    given = tool.torch.from_numpy(padded), tool.torch.from_numpy(mirrored)
+    out = tool.augment(*given, cutout).numpy().astype(int)
     seen = {True: set(), False: set()}
     for n, pixels in enumerate(out):
         cut = (pixels[..., :2] == grey).all(axis=-1)
@@ -134,6 +137,7 @@ def test_augmentation_crops_flips_and_cuts(tool):
         flipped = bool(pixels[-1, 0, 1] > pixels[-1, -1, 1]) if not cut[-1, [0, -1]].any() else None
         if flipped is None:
             continue
+        assert flipped == mirrored[n]
         columns = np.arange(32)[::-1] if flipped else np.arange(32)
         lefts = (pixels[..., 1] - columns)[~cut]
         assert len(set(lefts.tolist())) == 1
@@ -142,6 +146,38 @@ def test_augmentation_crops_flips_and_cuts(tool):
         assert len(offsets) > images / 8, flipped
         assert {top for top, _ in offsets} == set(range(9))
         assert {left for _, left in offsets} == set(range(9))
+
+
+def test_soft_labels_are_half_the_label_and_half_the_mean_of_the_teachers(tool, tmp_path):
+    sure, unsure = np.eye(10)[3] * 40, np.zeros(10)
+    for name, logits in (("sure", sure), ("unsure", unsure)):
+        helper, bias = onnx.helper, onnx.numpy_helper.from_array(logits.astype(np.float32), "b")
+        nodes = [
+            helper.make_node("ReduceMean", ["image"], ["m"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node("Unsqueeze", ["m", "one"], ["column"]),
+            helper.make_node("Mul", ["column", "zero"], ["zeros"]),
+            helper.make_node("Add", ["zeros", "b"], ["logits"]),
+        ]
+        floats = onnx.TensorProto.FLOAT
+        graph = helper.make_graph(
+            nodes,
+            "teacher",
+            [helper.make_tensor_value_info("image", floats, ["N", 3, 32, 32])],
+            [helper.make_tensor_value_info("logits", floats, ["N", 10])],
+            [
+                bias,
+                onnx.numpy_helper.from_array(np.array([1]), "one"),
+                onnx.numpy_helper.from_array(np.zeros(1, np.float32), "zero"),
+            ],
+        )
+        opset = [helper.make_opsetid("", 13)]
+        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / name)
+    x, y = np.zeros((2, 32, 32, 3), np.uint8), np.array([3, 5])
+    alone = tool.soft_labels(x, y, []).numpy()
+    np.testing.assert_array_equal(alone, [np.eye(10)[y]] * 2)
+    taught = tool.soft_labels(x, y, [tmp_path / "sure", tmp_path / "unsure"]).numpy()
+    seen = np.eye(10)[3] / 2 + np.full(10, 0.1) / 2
+    np.testing.assert_allclose(taught, [(np.eye(10)[y] + seen) / 2] * 2, atol=1e-6)
 
 
 def test_the_learning_rate_goes_up_and_down_once(tool):
@@ -163,7 +199,7 @@ def test_the_learning_rate_goes_up_and_down_once(tool):
             "resnet20",
             {"Conv": 21, "BatchNormalization": 21, "Relu": 19, "Add": 9, "Identity": 2},
         ),
-        ("vgg", {"Conv": 6, "BatchNormalization": 6, "Relu": 6, "MaxPool": 2}),
+        ("vgg", {"Conv": 7, "BatchNormalization": 7, "Relu": 7, "MaxPool": 2}),
     ],
 )
 def test_the_committed_network_is_whole_and_accurate(name, operators):
@@ -179,7 +215,7 @@ def test_the_committed_network_is_whole_and_accurate(name, operators):
     with np.load(MODELS / "cifar10_samples.npz") as data:
         x, y = data["x"].astype(np.float32) / 255, data["y"]
     (answers,) = session.run(None, {"image": x})
-    assert (answers.argmax(axis=1) == y).mean() >= 0.85
+    assert (answers.argmax(axis=1) == y).mean() >= 0.86
 
 
 def test_the_samples_are_as_documented():
