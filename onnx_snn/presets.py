@@ -60,7 +60,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             batch_reduction="ema",
             bias_calibration=False,
         ),
-        "binary": Preset(neuron="if"),
+        # Half of what rounds best: a spike that came too early cannot be taken back.
+        "binary": Preset(neuron="if", v_init=0.25),
         "default": Preset(),
         "lossless": Preset(coding="drain", bias_calibration=False),
         "radix": Preset(neuron="if", coding="radix", bias_calibration=False),
