@@ -1,10 +1,11 @@
-// A convolution that touches active inputs only, alone or with the neuron that follows it, free of
-// onnxruntime: what its kernels are told.
+// A convolution that touches active inputs only, alone, with the neuron that follows it, or with a
+// second convolution added to it before that, free of onnxruntime: what the kernels are told.
 //
 // x [steps * images, height, width, channels] are events: small integers, nearly all of them 0. A
 // current is the bias and then, in this order, value * weight of every event under the kernel:
-// kernel rows, kernel columns and channels, each upwards. So every way to compute it gives the same
-// bits, and neither threads nor the choice between events and the dense form show in a result.
+// kernel rows, kernel columns and channels, each upwards; then the same of the second convolution.
+// So every way to compute it gives the same bits, and neither threads nor the choice between events
+// and the dense form show in a result.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +43,7 @@ struct ConvBlock {
 constexpr int64_t kBlockStep = 16;
 
 // Input rows of one image at one step whose events are listed together, in 32-bit words:
-//     starts [kRowsTogether]          of the rows, in words
+//     starts [kRowsTogether]          of the rows that are read, in words
 // and of each row
 //     is_unit                         every event is 1
 //     offsets [groups, width + 1]     into entries: those of a pixel, in one group
@@ -51,26 +52,43 @@ constexpr int64_t kBlockStep = 16;
 // or, of the dense form, the values [padded width, channels] as float.
 constexpr int64_t kRowsTogether = 8;
 
+// Whether the kernel ever comes to lie on an input row.
+inline bool is_read(const ConvShape& s, int64_t y) {
+  for (int64_t k = 0; k < s.kernel_height; ++k) {
+    if ((y + s.pad_top - k * s.dilation_y) % s.stride_y == 0) return true;
+  }
+  return false;
+}
+
 inline int64_t row_groups(const ConvShape& s) {
   return (s.height + kRowsTogether - 1) / kRowsTogether;
 }
 
-struct EventConvCall {
+// A convolution whose currents are added up.
+struct ConvSource {
   ConvShape shape;
-  IFNeuronAttributes neuron;
-  bool is_fused;
-  bool is_depthwise;  // a channel of its own for each output
-  bool is_dense;      // lists hold values instead of events
-
   const int8_t* x;
   const ConvBlock* blocks;
+  bool is_depthwise;  // a channel of its own for each output
+
+  bool is_dense;  // lists hold values instead of events
+  int32_t* rows;  // lists [image_count, step_count, row_groups, list_size]; none if depthwise
+  int64_t list_size;
+};
+
+constexpr int kMostSources = 2;
+
+struct EventConvCall {
+  // They agree in steps, images, the size of the output and its blocks. Biases are the first one's.
+  ConvSource sources[kMostSources];
+  int source_count;
   int64_t block_count;
+  IFNeuronAttributes neuron;
+  bool is_fused;
 
   // The part of the call that is done at once.
   int64_t first_image, image_count;
   int64_t first_step, step_count;
-  int32_t* rows;  // lists [image_count, step_count, row_groups, list_size]
-  int64_t list_size;
 
   // State before first_step, and where to put the one after it, both [images, out_height, ...].
   const float* v;
@@ -82,6 +100,8 @@ struct EventConvCall {
 
   int8_t* s;  // fused: [steps * images, out_height, out_width, out_channels]
   float* y;   // or not
+
+  const ConvShape& shape() const { return sources[0].shape; }
 };
 
 // Output pixels of one row that are computed together over all steps.

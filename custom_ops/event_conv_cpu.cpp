@@ -14,8 +14,7 @@ namespace {
 constexpr int64_t kListBytes = int64_t{16} << 20;
 constexpr int64_t kSlack = 16;  // words that the kernels may write or read behind a list
 
-int64_t list_size_of(const EventConvCall& call) {
-  const ConvShape& s = call.shape;
+int64_t list_size_of(const ConvShape& s) {
   const int64_t row = 1 + s.groups * (s.width + 1) + 2 * s.width * s.channels;
   const int64_t most = std::max(row, padded_width(s) * s.channels);
   return kRowsTogether + std::min(kRowsTogether, s.height) * most + kSlack;
@@ -66,35 +65,34 @@ class ListMemory {
 };
 
 // The share of active inputs, by a sample that depends on shapes only.
-float rate_of(const EventConvKernels& kernels, const EventConvCall& call) {
+float rate_of(const EventConvKernels& kernels, const ConvSource& source) {
   constexpr int64_t kSamples = 64, kMost = 4096;
-  const ConvShape& s = call.shape;
+  const ConvShape& s = source.shape;
   const int64_t rows = s.steps * s.images * s.height, size = s.width * s.channels;
   const int64_t stride = (rows + kSamples - 1) / kSamples, taken = std::min(size, kMost);
   int64_t active = 0, seen = 0;
   for (int64_t row = 0; row < rows; row += stride, seen += taken) {
-    active += kernels.count(call.x + row * size, taken);
+    active += kernels.count(source.x + row * size, taken);
   }
   return static_cast<float>(active) / static_cast<float>(seen);
 }
 
-// Calls body(call, i) for i in [0, count), in parts that are worth a thread's while: `work` is
-// about what one i costs, in nanoseconds.
-void share_out(const EventConvCall& call, void (*body)(const EventConvCall&, int64_t),
-               int64_t count, int64_t work, const Parallel& parallel) {
+// Calls body(i) for i in [0, count), in parts that are worth a thread's while: `work` is about what
+// one i costs, in nanoseconds.
+template <typename Body>
+void share_out(const Body& body, int64_t count, int64_t work, const Parallel& parallel) {
   constexpr int64_t kEnough = 4000;
   struct Work {
-    const EventConvCall& call;
-    void (*body)(const EventConvCall&, int64_t);
+    const Body& body;
     int64_t count, grain;
 
     void operator()(size_t index) const {
       const int64_t begin = static_cast<int64_t>(index) * grain;
-      for (int64_t i = begin; i < std::min(begin + grain, count); ++i) body(call, i);
+      for (int64_t i = begin; i < std::min(begin + grain, count); ++i) body(i);
     }
   };
   const int64_t grain = kEnough / std::max<int64_t>(work, 1) + 1;
-  Work part{call, body, count, grain};
+  Work part{body, count, grain};
   const size_t parts = static_cast<size_t>((count + grain - 1) / grain);
   if (parts < 2) {
     if (parts == 1) part(0);
@@ -104,19 +102,22 @@ void share_out(const EventConvCall& call, void (*body)(const EventConvCall&, int
                &part);
 }
 
-void run_part(const EventConvKernels& kernels, const EventConvCall& call, float rate,
+// `events`: about how many are added up for a current.
+void run_part(const EventConvKernels& kernels, const EventConvCall& call, float events,
               const Parallel& parallel) {
-  const ConvShape& s = call.shape;
-  const int64_t row_values = s.width * s.channels;
-  if (!call.is_depthwise) {
-    share_out(call, kernels.list_rows, call.image_count * call.step_count * row_groups(s),
-              kRowsTogether * row_values / 8, parallel);
+  for (int k = 0; k < call.source_count; ++k) {
+    const ConvSource& source = call.sources[k];
+    if (source.is_depthwise) continue;
+    const int64_t groups = row_groups(source.shape);
+    share_out([&](int64_t i) { kernels.list_rows(call, source, i); },
+              call.image_count * call.step_count * groups,
+              kRowsTogether * source.shape.width * source.shape.channels / 8, parallel);
   }
+  const ConvShape& s = call.shape();
   const int64_t tiles = call.block_count * call.image_count * s.out_height * tiles_per_row(s);
   const int64_t pixels = std::min(s.out_width, kTilePixels) * call.step_count;
-  const float taps = static_cast<float>(s.kernel_height * s.kernel_width * s.group_channels());
-  const int64_t work = pixels * (10 + static_cast<int64_t>(rate * taps));
-  share_out(call, kernels.run_tile, tiles, work, parallel);
+  const int64_t work = pixels * (10 + static_cast<int64_t>(events));
+  share_out([&](int64_t i) { kernels.run_tile(call, i); }, tiles, work, parallel);
 }
 
 }  // namespace
@@ -131,22 +132,35 @@ const EventConvKernels& event_conv_kernels(InstructionSet set) {
 }
 
 void run_event_conv(const EventConvKernels& kernels, EventConvCall call, const Parallel& parallel) {
-  const ConvShape& s = call.shape;
+  const ConvShape s = call.shape();
   if (s.images == 0) return;
-  const float rate = rate_of(kernels, call);
-  call.is_dense = rate >= kernels.dense_from;
-  call.list_size = list_size_of(call);
+  float events = 0;
+  int64_t step_sizes[kMostSources] = {}, step_size = 0;  // of lists, in words
+  for (int k = 0; k < call.source_count; ++k) {
+    ConvSource& source = call.sources[k];
+    const ConvShape& from = source.shape;
+    const float rate = rate_of(kernels, source);
+    events +=
+        rate * static_cast<float>(from.kernel_height * from.kernel_width * from.group_channels());
+    source.is_dense = rate >= kernels.dense_from;
+    source.list_size = list_size_of(from);
+    step_sizes[k] = source.is_depthwise ? 0 : row_groups(from) * source.list_size;
+    step_size += step_sizes[k];
+  }
 
   // As many images as fit with all their steps, or else as many steps of one image.
-  const int64_t step_size = row_groups(s) * call.list_size;
   const int64_t step_bytes = step_size * static_cast<int64_t>(sizeof(int32_t));
-  const int64_t fitting = std::max<int64_t>(kListBytes / step_bytes, 1);
-  const bool lists = !call.is_depthwise;
+  const bool lists = step_bytes > 0;
+  const int64_t fitting = lists ? std::max<int64_t>(kListBytes / step_bytes, 1) : 0;
   const int64_t most_steps = lists ? std::min(fitting, s.steps) : s.steps;
   const int64_t most_images =
       lists ? std::min(std::max<int64_t>(fitting / s.steps, 1), s.images) : s.images;
-  const ListMemory memory(lists ? static_cast<size_t>(most_images * most_steps * step_size) : 0);
-  call.rows = memory.words();
+  const ListMemory memory(static_cast<size_t>(most_images * most_steps * step_size));
+  int32_t* rows = memory.words();
+  for (int k = 0; k < call.source_count; ++k) {
+    call.sources[k].rows = rows;
+    rows += most_images * most_steps * step_sizes[k];
+  }
 
   // Between parts of the steps the state needs a place, wanted or not.
   std::vector<float> v_between, n_between;
@@ -167,7 +181,7 @@ void run_event_conv(const EventConvKernels& kernels, EventConvCall call, const P
     for (int64_t image = 0; image < s.images; image += most_images) {
       call.first_image = image;
       call.image_count = std::min(most_images, s.images - image);
-      run_part(kernels, call, rate, parallel);
+      run_part(kernels, call, events, parallel);
     }
     call.v = call.v_next;
     call.n = call.n_next;

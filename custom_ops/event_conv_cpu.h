@@ -13,8 +13,8 @@ struct EventConvKernels {
   int64_t block_width;  // of the weights
   float dense_from;     // the share of active inputs from which on the dense form is faster
   int64_t (*count)(const int8_t* x, int64_t size);  // values other than 0
-  void (*list_rows)(const EventConvCall& call,
-                    int64_t list);  // of image_count * steps * row_groups
+  void (*list_rows)(const EventConvCall& call, const ConvSource& source,
+                    int64_t list);  // of image_count * step_count * row_groups
   void (*run_tile)(const EventConvCall& call,
                    int64_t tile);  // of blocks * images * output rows * tiles
 };
@@ -25,7 +25,7 @@ extern const EventConvKernels kEventConvAvx512;
 
 const EventConvKernels& event_conv_kernels(InstructionSet set);
 
-// Runs a call; `call` has all but the part to be done at once, the rows and is_dense.
+// Runs a call; `call` has all but the part to be done at once and what is said of lists.
 void run_event_conv(const EventConvKernels& kernels, EventConvCall call, const Parallel& parallel);
 
 }  // namespace onnx_snn

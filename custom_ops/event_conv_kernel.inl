@@ -6,7 +6,7 @@
 // its events are added; those under one kernel row are one run of the list of an input row.
 #include "event_conv_cpu.h"
 #include "event_conv_vector.inl"
-#include "if_neuron_step.inl"
+#include "if_neuron_block.inl"
 
 namespace onnx_snn {
 namespace {
@@ -55,19 +55,20 @@ int32_t* list_row(const ConvShape& s, const int8_t* x, int32_t* words) {
   return end + (end - entries);
 }
 
-void list_rows(const EventConvCall& call, int64_t index) {
-  const ConvShape& s = call.shape;
-  int32_t* const words = call.rows + index * call.list_size;
+void list_rows(const EventConvCall& call, const ConvSource& source, int64_t index) {
+  const ConvShape& s = source.shape;
+  int32_t* const words = source.rows + index * source.list_size;
   const int64_t first = index % row_groups(s) * kRowsTogether;
   index /= row_groups(s);
   const int64_t step = call.first_step + index % call.step_count;
   const int64_t image = call.first_image + index / call.step_count;
-  const int8_t* x = call.x + (step * s.images + image) * s.height * s.width * s.channels;
+  const int8_t* x = source.x + (step * s.images + image) * s.height * s.width * s.channels;
   int32_t* to = words + kRowsTogether;
   for (int64_t row = 0; row < kRowsTogether && first + row < s.height; ++row) {
+    if (!is_read(s, first + row)) continue;
     words[row] = static_cast<int32_t>(to - words);
     const int8_t* from = x + (first + row) * s.width * s.channels;
-    if (call.is_dense) {
+    if (source.is_dense) {
       write_values(s, from, reinterpret_cast<float*>(to));
       to += padded_width(s) * s.channels;
     } else {
@@ -76,16 +77,17 @@ void list_rows(const EventConvCall& call, int64_t index) {
   }
 }
 
-// A tile, at one step.
+// A tile as one source has it, at one step.
 struct Tile {
   const EventConvCall& call;
+  const ConvSource& source;
   const ConvBlock& block;
   int64_t image, y, x, pixels;  // of the output
   int64_t step;                 // of the part
 
   const int32_t* row(int64_t input_y) const {
-    const int64_t lists = (image * call.step_count + step) * row_groups(call.shape);
-    const int32_t* list = call.rows + (lists + input_y / kRowsTogether) * call.list_size;
+    const int64_t lists = (image * call.step_count + step) * row_groups(source.shape);
+    const int32_t* list = source.rows + (lists + input_y / kRowsTogether) * source.list_size;
     return list + list[input_y % kRowsTogether];
   }
 };
@@ -99,7 +101,7 @@ struct Events {
 };
 
 Events events_of(const Tile& tile, int64_t kernel_y, int64_t input_y) {
-  const ConvShape& s = tile.call.shape;
+  const ConvShape& s = tile.source.shape;
   const int32_t* words = tile.row(input_y);
   const int32_t* offsets = words + 1;
   const int32_t* entries = offsets + s.groups * (s.width + 1);
@@ -211,7 +213,7 @@ template <int P, int V, bool Unit>
 void add_up_pixels(const Tile& tile, const RowsOfEvents& from, int64_t first_pixel,
                    const float* start, int64_t start_step, float* currents) {
   constexpr int64_t kWidth = V * Vector::size;
-  const ConvShape& s = tile.call.shape;
+  const ConvShape& s = tile.source.shape;
   const int64_t channels = s.group_channels();
   const int32_t zeros =
       static_cast<int32_t>(s.kernel_height * s.kernel_width * channels);  // behind the weights
@@ -260,12 +262,11 @@ void add_up_pixels(const Tile& tile, const RowsOfEvents& from, int64_t first_pix
   }
 }
 
-// The currents [pixels, width] of a tile, out of lists of events.
+// The currents [pixels, width] of a tile, out of lists of events: these added to `start`, whose
+// pixels are `start_step` apart; it may be `currents`.
 template <int P, int V>
-void add_up_events(const Tile& tile, float* currents) {
-  const ConvShape& s = tile.call.shape;
-  const float* start = tile.block.bias;
-  int64_t start_step = 0;
+void add_up_events(const Tile& tile, const float* start, int64_t start_step, float* currents) {
+  const ConvShape& s = tile.source.shape;
   for (int64_t first = 0; first < s.kernel_height; first += kRowsAtOnce) {
     RowsOfEvents from;
     from.count = 0;
@@ -292,15 +293,15 @@ void add_up_events(const Tile& tile, float* currents) {
 
 // The currents of P pixels, V vectors of each, out of all values of the rows.
 template <int V, int P>
-void add_up_values(const Tile& tile, int64_t first_pixel, int64_t first_channel, float* currents) {
-  const ConvShape& s = tile.call.shape;
+void add_up_values(const Tile& tile, int64_t first_pixel, int64_t first_channel, const float* start,
+                   int64_t start_step, float* currents) {
+  const ConvShape& s = tile.source.shape;
   const int64_t channels = s.group_channels(), width = tile.block.width;
   const int64_t pixel_step = s.stride_x * s.channels;
   Vector sum[P][V];
   for (int p = 0; p < P; ++p) {
-    for (int k = 0; k < V; ++k) {
-      sum[p][k] = add(load(tile.block.bias + first_channel + k * Vector::size), all(0.0f));
-    }
+    const float* from = start + (first_pixel + p) * start_step + first_channel;
+    for (int k = 0; k < V; ++k) sum[p][k] = add(load(from + k * Vector::size), all(0.0f));
   }
   for (int64_t kernel_y = 0; kernel_y < s.kernel_height; ++kernel_y) {
     const int64_t y = tile.y * s.stride_y - s.pad_top + kernel_y * s.dilation_y;
@@ -328,50 +329,81 @@ void add_up_values(const Tile& tile, int64_t first_pixel, int64_t first_channel,
 }
 
 template <int V>
-void add_up_values(const Tile& tile, int64_t first_channel, float* currents) {
-  using Body = void (*)(const Tile&, int64_t, int64_t, float*);
+void add_up_values(const Tile& tile, int64_t first_channel, const float* start, int64_t start_step,
+                   float* currents) {
+  using Body = void (*)(const Tile&, int64_t, int64_t, const float*, int64_t, float*);
   constexpr Body kBodies[] = {add_up_values<V, 1>, add_up_values<V, 2>, add_up_values<V, 3>,
                               add_up_values<V, 4>, add_up_values<V, 5>, add_up_values<V, 6>};
   constexpr int64_t kMost = sizeof kBodies / sizeof *kBodies;
   int64_t left = tile.pixels;
   for (int64_t parts = (left + kMost - 1) / kMost; parts > 0; --parts) {
     const int64_t pixels = (left + parts - 1) / parts;
-    kBodies[pixels - 1](tile, tile.pixels - left, first_channel, currents);
+    kBodies[pixels - 1](tile, tile.pixels - left, first_channel, start, start_step, currents);
     left -= pixels;
   }
 }
 
-void add_up_all_values(const Tile& tile, float* currents) {
+void add_up_all_values(const Tile& tile, const float* start, int64_t start_step, float* currents) {
   constexpr int64_t kStep = kDenseVectors * Vector::size;
   for (int64_t channel = 0; channel < tile.block.width; channel += kStep) {
     const int64_t left = tile.block.width - channel;
 #if defined(__AVX512F__)
     if (left == 16) {
-      add_up_values<1>(tile, channel, currents);
+      add_up_values<1>(tile, channel, start, start_step, currents);
     } else if (left == 32) {
-      add_up_values<2>(tile, channel, currents);
+      add_up_values<2>(tile, channel, start, start_step, currents);
     } else if (left == 48) {
-      add_up_values<3>(tile, channel, currents);
+      add_up_values<3>(tile, channel, start, start_step, currents);
     } else {
-      add_up_values<4>(tile, channel, currents);
+      add_up_values<4>(tile, channel, start, start_step, currents);
     }
 #else
     static_cast<void>(left);
-    add_up_values<kDenseVectors>(tile, channel, currents);
+    add_up_values<kDenseVectors>(tile, channel, start, start_step, currents);
 #endif
   }
 }
 
-// The currents where every output has an input channel of its own: dense, the channels abreast.
-void add_up_channels(const Tile& tile, float* currents) {
+// The events [height, width, channels] of the image of a tile, from its first channel on.
+inline const int8_t* channels_of(const Tile& tile) {
   const EventConvCall& call = tile.call;
-  const ConvShape& s = call.shape;
-  const int64_t width = tile.block.width, first = tile.block.first_channel;
+  const ConvShape& s = tile.source.shape;
   const int64_t rows = (call.first_step + tile.step) * s.images + call.first_image + tile.image;
-  const int8_t* image = call.x + rows * s.height * s.width * s.channels + first;
+  return tile.source.x + rows * s.height * s.width * s.channels + tile.block.first_channel;
+}
+
+// Whether no pixel of a tile sees an event, of a kernel of 1x1 without padding.
+bool is_silent(const Tile& tile) {
+  const ConvShape& s = tile.source.shape;
+  const int64_t pixel = tile.y * s.stride_y * s.width + tile.x * s.stride_x;
+  const int8_t* values = channels_of(tile) + pixel * s.channels;
+  const int64_t size = tile.block.channels;
+  for (int64_t p = 0; p < tile.pixels; ++p, values += s.stride_x * s.channels) {
+    uint64_t seen = 0;
+    int64_t c = 0;
+    for (; c + 8 <= size; c += 8) {
+      uint64_t bytes;
+      memcpy(&bytes, values + c, sizeof bytes);
+      seen |= bytes;
+    }
+    for (; c < size; ++c) seen |= static_cast<uint64_t>(values[c] != 0);
+    if (seen != 0) return false;
+  }
+  return true;
+}
+
+// The currents where every output has an input channel of its own: dense, the channels abreast.
+void add_up_channels(const Tile& tile, const float* start, int64_t start_step, float* currents) {
+  const ConvShape& s = tile.source.shape;
+  const int64_t width = tile.block.width;
+  if (start == currents && is_silent(tile)) return;  // a shortcut
+  const int8_t* image = channels_of(tile);
   for (int64_t pixel = 0; pixel < tile.pixels; ++pixel) {
+    const float* from = start + pixel * start_step;
     float* sum = currents + pixel * width;
-    for (int64_t c = 0; c < width; ++c) sum[c] = tile.block.bias[c] + 0.0f;
+    if (from != sum) {
+      for (int64_t c = 0; c < width; ++c) sum[c] = from[c] + 0.0f;
+    }
     for (int64_t kernel_y = 0; kernel_y < s.kernel_height; ++kernel_y) {
       const int64_t y = tile.y * s.stride_y - s.pad_top + kernel_y * s.dilation_y;
       if (y < 0 || y >= s.height) continue;
@@ -399,11 +431,11 @@ void add_up_channels(const Tile& tile, float* currents) {
   }
 }
 
-using AddUp = void (*)(const Tile& tile, float* currents);
+using AddUp = void (*)(const Tile& tile, const float* start, int64_t start_step, float* currents);
 
-AddUp choose_add_up(const EventConvCall& call, int64_t width) {
-  if (call.is_depthwise) return add_up_channels;
-  if (call.is_dense) return add_up_all_values;
+AddUp choose_add_up(const ConvSource& source, int64_t width) {
+  if (source.is_depthwise) return add_up_channels;
+  if (source.is_dense) return add_up_all_values;
   constexpr int kStep = kBlockStep / Vector::size;
   switch (width / kBlockStep) {
     case 1:
@@ -422,36 +454,10 @@ AddUp choose_add_up(const EventConvCall& call, int64_t width) {
   }
 }
 
-using StepValues = void (*)(const float* currents, float* v, float* n, int8_t* s, int64_t size,
-                            const Limits<float>& limits);
-
-template <Fire fire, bool ToZero, bool Count>
-void step_values(const float* currents, float* v, float* n, int8_t* s, int64_t size,
-                 const Limits<float>& limits) {
-  const Limits<float> local = limits;  // a copy that no store can change
-#pragma omp simd
-  for (int64_t i = 0; i < size; ++i) {
-    s[i] = static_cast<int8_t>(
-        static_cast<int32_t>(step<fire, ToZero, Count>(currents[i], v + i, n + i, local)));
-  }
-}
-
-template <bool ToZero, bool Count>
-StepValues choose_step(const IFNeuronAttributes& a) {
-  if (a.is_binary()) return step_values<Fire::kBinary, ToZero, Count>;
-  if (a.v_threshold == 1.0f) return step_values<Fire::kUnit, ToZero, Count>;
-  return step_values<Fire::kDivided, ToZero, Count>;
-}
-
-StepValues choose_step(const IFNeuronAttributes& a, bool count) {
-  if (a.reset_to_zero) return count ? choose_step<true, true>(a) : choose_step<true, false>(a);
-  return count ? choose_step<false, true>(a) : choose_step<false, false>(a);
-}
-
 // Between a tile [pixels, block.width] and a tensor [pixels, out_channels].
 template <typename T>
 void write_tile(const Tile& tile, const T* from, T* tensor, int64_t rows) {
-  const ConvShape& s = tile.call.shape;
+  const ConvShape& s = tile.call.shape();
   const int64_t pixel = (rows * s.out_height + tile.y) * s.out_width + tile.x;
   T* to = tensor + pixel * s.out_channels + tile.block.first_channel;
   const size_t size = static_cast<size_t>(tile.block.channels) * sizeof(T);
@@ -466,7 +472,7 @@ void read_tile(const Tile& tile, const float* tensor, bool is_scalar, float abse
   const float value = tensor != nullptr && is_scalar ? *tensor : absent;
   for (int64_t i = 0; i < tile.pixels * width; ++i) to[i] = value;
   if (tensor == nullptr || is_scalar) return;
-  const ConvShape& s = tile.call.shape;
+  const ConvShape& s = tile.call.shape();
   const int64_t pixel = (rows * s.out_height + tile.y) * s.out_width + tile.x;
   const float* from = tensor + pixel * s.out_channels + tile.block.first_channel;
   const size_t size = static_cast<size_t>(tile.block.channels) * sizeof(float);
@@ -481,26 +487,35 @@ void run_tile(const EventConvCall& call, int64_t index) {
   alignas(64) float n[kTilePixels * kMaxBlock];
   alignas(64) int8_t spikes[kTilePixels * kMaxBlock];
 
-  const ConvShape& s = call.shape;
+  const ConvShape& s = call.shape();
   const int64_t x = index % tiles_per_row(s) * kTilePixels;
   index /= tiles_per_row(s);
   const int64_t y = index % s.out_height;
   index /= s.out_height;
-  const ConvBlock& block = call.blocks[index / call.image_count];
+  const int64_t part_image = index % call.image_count, block = index / call.image_count;
   const int64_t pixels = s.out_width - x < kTilePixels ? s.out_width - x : kTilePixels;
-  Tile tile = {call, block, index % call.image_count, y, x, pixels, 0};
+  const auto tile_of = [&](const ConvSource& source) -> Tile {
+    return {call, source, source.blocks[block], part_image, y, x, pixels, 0};
+  };
+  const ConvSource& added = call.sources[call.source_count - 1];  // if there are two
+  Tile tile = tile_of(call.sources[0]), added_tile = tile_of(added);
+  const int64_t width = tile.block.width, size = pixels * width;
 
-  const AddUp add_up = choose_add_up(call, block.width);
-  const StepValues step = choose_step(call.neuron, call.tracks_count);
+  const AddUp add_up = choose_add_up(tile.source, width), add_up_more = choose_add_up(added, width);
+  const StepBlock<float, int8_t> step = choose_step<float, int8_t>(call.neuron, call.tracks_count);
   const Limits<float> limits = limits_of<float>(call.neuron);
-  const int64_t image = call.first_image + tile.image, size = pixels * block.width;
+  const int64_t image = call.first_image + part_image;
   if (call.is_fused) {
     read_tile(tile, call.v, call.v_is_scalar, initial_potential<float>(call.neuron), image, v);
     if (call.tracks_count) read_tile(tile, call.n, call.n_is_scalar, 0.0f, image, n);
   }
   for (; tile.step < call.step_count; ++tile.step) {
     const int64_t rows = (call.first_step + tile.step) * s.images + image;
-    add_up(tile, currents);
+    add_up(tile, tile.block.bias, 0, currents);
+    if (call.source_count > 1) {
+      added_tile.step = tile.step;
+      add_up_more(added_tile, currents, width, currents);
+    }
     if (call.is_fused) {
       step(currents, v, n, spikes, size, limits);
       write_tile(tile, spikes, call.s, rows);

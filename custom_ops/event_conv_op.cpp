@@ -1,10 +1,9 @@
 
-#include <algorithm>
-#include <limits>
 #include <memory>
-#include <string>
+#include <vector>
 
 #include "custom_op.h"
+#include "event_conv_attributes.h"
 #include "event_conv_cpu.h"
 #include "event_conv_weights.h"
 #include "folded_time.h"
@@ -21,162 +20,117 @@ using ort_abi::ElementType;
 using ort_abi::KernelContext;
 using ort_abi::KernelInfo;
 
-enum Inputs : size_t { kX, kW, kB, kT, kV, kN };
 enum Outputs : size_t { kY, kVNext, kNNext };
 
-// The convolution alone, which gives currents, and with the neuron, which gives spikes.
+// The convolution alone, which gives currents, and with the neuron, which gives spikes. Inputs are
+// x, W and B, those of a shortcut, and T, v and n of the neuron.
 struct EventConv {
   static constexpr const char *name = "EventConv", *full_name = "onnx_snn.EventConv";
-  static constexpr bool is_fused = false;
+  static constexpr bool is_fused = false, has_shortcut = false;
   static constexpr size_t inputs = 3, outputs = 1;
 };
 struct EventConvIFNeuron {
   static constexpr const char *name = "EventConvIFNeuron",
                               *full_name = "onnx_snn.EventConvIFNeuron";
-  static constexpr bool is_fused = true;
+  static constexpr bool is_fused = true, has_shortcut = false;
   static constexpr size_t inputs = 6, outputs = 3;
 };
-
-using Integers = std::vector<int64_t>;
-
-Integers read_integers(const Api& api, const KernelInfo* info, const char* name,
-                       const Integers& absent, int64_t least) {
-  const Integers values = get_attribute(api, info, name, absent);
-  const bool within = std::all_of(values.begin(), values.end(), [&](int64_t value) {
-    return value >= least && value <= std::numeric_limits<int32_t>::max();
-  });
-  if (values.size() != absent.size() || !within) {
-    refuse(std::string(name) + " must be " + std::to_string(absent.size()) + " integers of " +
-           std::to_string(least) + " or more, not " + to_string(values));
-  }
-  return values;
-}
-
-struct Attributes {
-  Integers strides, pads, dilations;
-  int64_t groups;
-  IFNeuronAttributes neuron;
-
-  Attributes(const Api& api, const KernelInfo* info, bool is_fused)
-      : strides(read_integers(api, info, "strides", {1, 1}, 1)),
-        pads(read_integers(api, info, "pads", {0, 0, 0, 0}, 0)),
-        dilations(read_integers(api, info, "dilations", {1, 1}, 1)),
-        groups(get_attribute(api, info, "group", int64_t{1})) {
-    if (groups < 1) refuse("group must be 1 or more, not " + std::to_string(groups));
-    if (!is_fused) return;
-    neuron = read_if_neuron_attributes(api, info);
-    if (neuron.spike_min < -128 || neuron.spike_max > 127) {
-      refuse("spikes of 8 bits reach from -128 to 127, not from " +
-             std::to_string(neuron.spike_min) + " to " + std::to_string(neuron.spike_max));
-    }
-  }
+struct EventConvAddIFNeuron {
+  static constexpr const char *name = "EventConvAddIFNeuron",
+                              *full_name = "onnx_snn.EventConvAddIFNeuron";
+  static constexpr bool is_fused = true, has_shortcut = true;
+  static constexpr size_t inputs = 8, outputs = 3;
 };
 
-// Refuses weights that no input could have.
-void check_weights(const Input& w, const Input& b, int64_t groups) {
-  if (w.shape.size() != 4 || element_count(w.shape) == 0) {
-    refuse("W must be [kH, kW, C/group, M] and not empty, not " + to_string(w.shape));
-  }
-  if (w.shape[3] % groups != 0) {
-    refuse("W has " + std::to_string(w.shape[3]) + " output channels, which is not a multiple of " +
-           "group = " + std::to_string(groups) + " (W shape " + to_string(w.shape) + ")");
-  }
-  if (b.shape != Shape{w.shape[3]}) {
-    refuse("B has shape " + to_string(b.shape) + ", but [" + std::to_string(w.shape[3]) +
-           "] is needed (W shape " + to_string(w.shape) + ")");
-  }
-}
-
-// Output size along an axis.
-int64_t out_size(int64_t size, int64_t before, int64_t after, int64_t kernel, int64_t dilation,
-                 int64_t stride, const Shape& x, const Shape& w) {
-  const int64_t reach = (kernel - 1) * dilation + 1, padded = size + before + after;
-  if (size < 1 || reach > padded) {
-    refuse("the kernel of W " + to_string(w) + " is larger than x " + to_string(x) +
-           " with its padding");
-  }
-  return (padded - reach) / stride + 1;
-}
-
-ConvShape conv_shape(const Attributes& a, const Shape& x, const Shape& w, int64_t steps) {
-  if (x.size() != 4) refuse("x must be [T*N, H, W, C], not " + to_string(x));
-  if (x[3] != w[2] * a.groups) {
-    refuse("x has " + std::to_string(x[3]) + " channels, but W wants " +
-           std::to_string(w[2] * a.groups) + " (x shape " + to_string(x) + ", W shape " +
-           to_string(w) + ", group = " + std::to_string(a.groups) + ")");
-  }
-  ConvShape s;
-  s.steps = steps;
-  s.images = state_shape(x, steps, false)[0];
-  s.height = x[1];
-  s.width = x[2];
-  s.channels = x[3];
-  s.kernel_height = w[0];
-  s.kernel_width = w[1];
-  s.out_channels = w[3];
-  s.stride_y = a.strides[0];
-  s.stride_x = a.strides[1];
-  s.pad_top = a.pads[0];
-  s.pad_left = a.pads[1];
-  s.dilation_y = a.dilations[0];
-  s.dilation_x = a.dilations[1];
-  s.groups = a.groups;
-  s.out_height = out_size(x[1], a.pads[0], a.pads[2], w[0], s.dilation_y, s.stride_y, x, w);
-  s.out_width = out_size(x[2], a.pads[1], a.pads[3], w[1], s.dilation_x, s.stride_x, x, w);
-  // Events, and weights of a block, are counted in 32 bits.
-  constexpr int64_t kMostInRow = int64_t{1} << 25, kMostWeights = int64_t{1} << 30;
-  if (padded_width(s) > kMostInRow / x[3]) refuse("a row of x " + to_string(x) + " is too large");
-  if (w[0] * w[1] > kMostWeights / w[2]) refuse("W " + to_string(w) + " is too large");
-  return s;
-}
+constexpr size_t kX = 0, kW = 1, kB = 2, kShortcut = 3, kShortcutWeights = 4;
+template <typename Op>
+constexpr size_t kT = Op::has_shortcut ? 5 : 3;
+template <typename Op>
+constexpr size_t kV = kT<Op> + 1;
+template <typename Op>
+constexpr size_t kN = kT<Op> + 2;
 
 template <typename Op>
 class Kernel {
  public:
   Kernel(const Api& api_table, const KernelInfo* info)
       : api(api_table),
-        attributes_(api_table, info, Op::is_fused),
+        attributes_(read_conv_attributes(api, info)),
         kernels_(event_conv_kernels(required_instruction_set())) {
-    const Input w = get_constant_input(api, info, kW), b = get_constant_input(api, info, kB);
-    if (!w.present || !b.present) return;
-    check_weights(w, b, attributes_.groups);
-    weights_ = std::make_unique<const ConvWeights>(pack(w, b));
+    if (Op::has_shortcut) shortcut_attributes_ = read_shortcut_attributes(api, info);
+    if (Op::is_fused) neuron_ = read_event_neuron_attributes(api, info);
+    const Weights constant = {
+        get_constant_input(api, info, kW), get_constant_input(api, info, kB),
+        Op::has_shortcut ? get_constant_input(api, info, kShortcutWeights) : Input()};
+    const bool is_complete =
+        constant.w.present && constant.b.present && (constant.r.present || !Op::has_shortcut);
+    if (!is_complete) return;
+    check_weights(constant);
+    packed_ = pack(constant);
   }
 
   void compute(KernelContext* context) const {
-    const Input x = get_input(api, context, kX), w = get_input(api, context, kW);
-    check_weights(w, get_input(api, context, kB), attributes_.groups);
+    const Input x = get_input(api, context, kX);
+    const Weights weights = {
+        get_input(api, context, kW), get_input(api, context, kB),
+        Op::has_shortcut ? get_input(api, context, kShortcutWeights) : Input()};
+    check_weights(weights);
+    const int64_t steps = Op::is_fused ? read_steps(get_input(api, context, kT<Op>)) : 1;
     EventConvCall call = {};
-    const int64_t steps = Op::is_fused ? read_steps(get_input(api, context, kT)) : 1;
-    call.shape = conv_shape(attributes_, x.shape, w.shape, steps);
-    call.x = static_cast<const int8_t*>(x.data);
+    call.sources[0].shape = conv_shape(attributes_, x.shape, weights.w.shape, steps);
+    call.sources[0].x = static_cast<const int8_t*>(x.data);
+    call.source_count = 1;
+    if (Op::has_shortcut) {
+      const Input r = get_input(api, context, kShortcut);
+      ConvSource& shortcut = call.sources[call.source_count++];
+      shortcut.shape = conv_shape(shortcut_attributes_, r.shape, weights.r.shape, steps);
+      shortcut.x = static_cast<const int8_t*>(r.data);
+      check_sum(call.shape(), x.shape, shortcut.shape, r.shape);
+    }
     call.is_fused = Op::is_fused;
-    call.neuron = attributes_.neuron;
+    call.neuron = neuron_;
     bind_outputs(context, x.shape, &call);
 
     // Weights that are not constant are packed at every call.
-    std::unique_ptr<const ConvWeights> fresh;
-    if (weights_ == nullptr) {
-      fresh = std::make_unique<const ConvWeights>(pack(w, get_input(api, context, kB)));
+    const std::vector<ConvWeights> fresh =
+        packed_.empty() ? pack(weights) : std::vector<ConvWeights>();
+    const std::vector<ConvWeights>& packed = packed_.empty() ? fresh : packed_;
+    call.block_count = static_cast<int64_t>(packed[0].blocks().size());
+    for (size_t k = 0; k < packed.size(); ++k) {
+      call.sources[k].blocks = packed[k].blocks().data();
+      call.sources[k].is_depthwise = packed[k].is_depthwise();
     }
-    const ConvWeights& weights = fresh != nullptr ? *fresh : *weights_;
-    call.blocks = weights.blocks().data();
-    call.block_count = static_cast<int64_t>(weights.blocks().size());
-    call.is_depthwise = weights.is_depthwise();
     run_event_conv(kernels_, call, SessionPool(api, context));
   }
 
   const Api& api;
 
  private:
-  ConvWeights pack(const Input& w, const Input& b) const {
-    return ConvWeights(static_cast<const float*>(w.data), static_cast<const float*>(b.data),
-                       w.shape[0] * w.shape[1], w.shape[2], w.shape[3], attributes_.groups,
-                       kernels_.block_width);
+  struct Weights {
+    Input w, b, r;
+  };
+
+  void check_weights(const Weights& weights) const {
+    onnx_snn::check_weights(weights.w, weights.b, attributes_);
+    if (Op::has_shortcut) check_shortcut_weights(weights.r, weights.w, shortcut_attributes_);
+  }
+
+  // Those of each source.
+  std::vector<ConvWeights> pack(const Weights& weights) const {
+    std::vector<WeightShape> shapes = {weight_shape(weights.w, attributes_)};
+    if (Op::has_shortcut) shapes.push_back(weight_shape(weights.r, shortcut_attributes_));
+    const std::vector<int64_t> bounds = block_bounds(shapes, kernels_.block_width);
+    std::vector<ConvWeights> packed;
+    packed.emplace_back(static_cast<const float*>(weights.w.data),
+                        static_cast<const float*>(weights.b.data), shapes[0], bounds);
+    if (Op::has_shortcut) {
+      packed.emplace_back(static_cast<const float*>(weights.r.data), nullptr, shapes[1], bounds);
+    }
+    return packed;
   }
 
   void bind_outputs(KernelContext* context, const Shape& x, EventConvCall* call) const {
-    const ConvShape& s = call->shape;
+    const ConvShape& s = call->shape();
     Shape out = {s.images, s.out_height, s.out_width, s.out_channels};
     const Shape state = out;
     out[0] *= s.steps;
@@ -186,7 +140,7 @@ class Kernel {
       call->y = static_cast<float*>(y);
       return;
     }
-    const Input v = get_input(api, context, kV), n = get_input(api, context, kN);
+    const Input v = get_input(api, context, kV<Op>), n = get_input(api, context, kN<Op>);
     check_state("v", v, state, x, s.steps);
     check_state("n", n, state, x, s.steps);
     call->s = static_cast<int8_t*>(y);
@@ -199,9 +153,10 @@ class Kernel {
     call->tracks_count = call->n_next != nullptr || call->neuron.limits_count();
   }
 
-  Attributes attributes_;
+  ConvAttributes attributes_, shortcut_attributes_;
+  IFNeuronAttributes neuron_;
   const EventConvKernels& kernels_;
-  std::unique_ptr<const ConvWeights> weights_;
+  std::vector<ConvWeights> packed_;
 };
 
 template <typename Op>
@@ -223,13 +178,14 @@ struct Callbacks {
   static size_t ORT_ABI_CALL inputs(const CustomOp*) { return Op::inputs; }
   static size_t ORT_ABI_CALL outputs(const CustomOp*) { return Op::outputs; }
   static ElementType ORT_ABI_CALL input_type(const CustomOp*, size_t index) {
-    return index == kX ? ort_abi::kInt8 : index == kT ? ort_abi::kInt64 : ort_abi::kFloat;
+    const bool is_events = index == kX || (Op::has_shortcut && index == kShortcut);
+    return is_events ? ort_abi::kInt8 : index == kT<Op> ? ort_abi::kInt64 : ort_abi::kFloat;
   }
   static ElementType ORT_ABI_CALL output_type(const CustomOp*, size_t index) {
     return Op::is_fused && index == kY ? ort_abi::kInt8 : ort_abi::kFloat;
   }
   static ort_abi::Characteristic ORT_ABI_CALL input_kind(const CustomOp*, size_t index) {
-    return index <= kT ? ort_abi::kRequired : ort_abi::kOptional;
+    return index <= kT<Op> ? ort_abi::kRequired : ort_abi::kOptional;
   }
   static ort_abi::Characteristic ORT_ABI_CALL output_kind(const CustomOp*, size_t index) {
     return index == kY ? ort_abi::kRequired : ort_abi::kOptional;
@@ -242,7 +198,8 @@ struct Callbacks {
 }  // namespace
 
 std::vector<const CustomOp*> event_conv_ops() {
-  return {custom_op<Callbacks<EventConv>>(), custom_op<Callbacks<EventConvIFNeuron>>()};
+  return {custom_op<Callbacks<EventConv>>(), custom_op<Callbacks<EventConvIFNeuron>>(),
+          custom_op<Callbacks<EventConvAddIFNeuron>>()};
 }
 
 }  // namespace onnx_snn

@@ -1,4 +1,4 @@
-// EventConv and EventConvIFNeuron as onnxruntime sees them.
+// The convolutions of events as onnxruntime sees them.
 #pragma once
 
 #include <vector>

@@ -10,11 +10,24 @@
 
 namespace onnx_snn {
 
+// Weights [kernel size, channels of a group, out_channels] in so many groups.
+struct WeightShape {
+  int64_t kernel_size, group_channels, out_channels, groups;
+
+  bool is_depthwise() const { return group_channels == 1 && groups == out_channels; }
+  // Groups whose outputs cannot be in one block. Depthwise, the channels lie side by side.
+  int64_t parts() const { return is_depthwise() ? 1 : groups; }
+};
+
+// Where blocks of at most `block_width` output channels begin, and at last out_channels: none has
+// outputs of two parts, of any of the weights, which all have the same outputs.
+std::vector<int64_t> block_bounds(const std::vector<WeightShape>& weights, int64_t block_width);
+
 class ConvWeights {
  public:
-  // w: [kernel_height, kernel_width, channels of a group, out_channels], b: [out_channels].
-  ConvWeights(const float* w, const float* b, int64_t kernel_size, int64_t group_channels,
-              int64_t out_channels, int64_t groups, int64_t block_width);
+  // w: as its shape says; b: [out_channels], or null: zeros.
+  ConvWeights(const float* w, const float* b, const WeightShape& shape,
+              const std::vector<int64_t>& bounds);
 
   const std::vector<ConvBlock>& blocks() const { return blocks_; }
   bool is_depthwise() const { return is_depthwise_; }

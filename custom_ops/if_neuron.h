@@ -34,9 +34,9 @@ struct IFNeuronAttributes {
   bool is_binary() const { return spike_min == 0 && spike_max == 1 && count_max < 0; }
 };
 
-// One call: `steps` rows of `neurons` values each.
-template <typename T>
-struct IFNeuronRun {
+// One call: `steps` rows of `neurons` values each, spikes of type S.
+template <typename T, typename S>
+struct IFNeuronCall {
   IFNeuronAttributes attributes;
   int64_t steps;
   int64_t neurons;
@@ -45,11 +45,17 @@ struct IFNeuronRun {
   const T* n;  // [neurons], one value when n_is_scalar, or null: 0
   bool v_is_scalar;
   bool n_is_scalar;
-  T* s;       // [steps, neurons]
+  S* s;       // [steps, neurons]
   T* v_next;  // [neurons] or null
   T* n_next;  // [neurons] or null
 
   bool tracks_count() const { return n_next != nullptr || attributes.limits_count(); }
 };
+
+template <typename T>
+struct IFNeuronRun : IFNeuronCall<T, T> {};
+
+// Spikes are events.
+struct EventIFNeuronRun : IFNeuronCall<float, int8_t> {};
 
 }  // namespace onnx_snn

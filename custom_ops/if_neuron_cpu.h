@@ -1,4 +1,4 @@
-// IFNeuron on the CPU: one kernel per instruction set, chosen at run time.
+// IFNeuron and EventIFNeuron on the CPU: kernels of each instruction set, chosen at run time.
 #pragma once
 
 #include "cpu_features.h"
@@ -7,7 +7,9 @@
 
 namespace onnx_snn {
 
-using IFNeuronKernels = NeuronKernels<IFNeuronRun>;
+struct IFNeuronKernels : NeuronKernels<IFNeuronRun> {
+  NeuronKernel<EventIFNeuronRun> for_events;
+};
 
 extern const IFNeuronKernels kIFNeuronPlain;
 extern const IFNeuronKernels kIFNeuronAvx2;

@@ -2,39 +2,12 @@
 // ONNX_SNN_KERNELS, and its compiler flags do the rest. Everything here but the table at the end
 // has internal linkage, and no inline function of the standard library is used: the linker keeps
 // one copy of an inline function, and that copy could hold instructions this machine does not have.
+#include "if_neuron_block.inl"
 #include "if_neuron_cpu.h"
-#include "if_neuron_step.inl"
 #include "row_io.inl"
 
 namespace onnx_snn {
 namespace {
-
-template <typename State>
-using StepBlock = void (*)(const State* x, State* v, State* n, State* s, int64_t size,
-                           const Limits<State>& limits);
-
-template <Fire fire, bool ToZero, bool Count, typename State>
-void step_block(const State* x, State* v, State* n, State* s, int64_t size,
-                const Limits<State>& limits) {
-  const Limits<State> local = limits;  // a copy that no store through s can change
-#pragma omp simd
-  for (int64_t i = 0; i < size; ++i) s[i] = step<fire, ToZero, Count>(x[i], v + i, n + i, local);
-}
-
-template <typename State, bool ToZero, bool Count>
-StepBlock<State> choose_step(const IFNeuronAttributes& a) {
-  if (a.is_binary()) return step_block<Fire::kBinary, ToZero, Count, State>;
-  if (a.v_threshold == 1.0f) return step_block<Fire::kUnit, ToZero, Count, State>;
-  return step_block<Fire::kDivided, ToZero, Count, State>;
-}
-
-template <typename State>
-StepBlock<State> choose_step(const IFNeuronAttributes& a, bool count) {
-  if (a.reset_to_zero) {
-    return count ? choose_step<State, true, true>(a) : choose_step<State, true, false>(a);
-  }
-  return count ? choose_step<State, false, true>(a) : choose_step<State, false, false>(a);
-}
 
 // The state before step 0: the values given, one value for all, or `absent`.
 template <typename T, typename State>
@@ -49,30 +22,31 @@ void load_state(const T* from, bool is_scalar, int64_t begin, int64_t size, Stat
   for (int64_t i = 0; i < size; ++i) to[i] = value;
 }
 
-template <typename T>
-void run_chunk(const IFNeuronRun<T>& run, int64_t begin, int64_t size, bool stream) {
+template <typename T, typename S>
+void run_chunk(const IFNeuronCall<T, S>& run, int64_t begin, int64_t size, bool stream) {
   using State = typename StateOf<T>::type;
+  using Spike = typename StateOf<S>::type;
   alignas(64) State v[kChunk];
   alignas(64) State n[kChunk];
   alignas(64) State x_block[kBlock];
-  alignas(64) State s_block[kBlock];
+  alignas(64) Spike s_block[kBlock];
 
   const IFNeuronAttributes& a = run.attributes;
   const bool count = run.tracks_count();
-  const StepBlock<State> step_rows = choose_step<State>(a, count);
+  const StepBlock<State, Spike> step_rows = choose_step<State, Spike>(a, count);
   const Limits<State> limits = limits_of<State>(a);
   load_state(run.v, run.v_is_scalar, begin, size, initial_potential<State>(a), v);
   if (count) load_state(run.n, run.n_is_scalar, begin, size, State(0), n);
 
   for (int64_t t = 0; t < run.steps; ++t) {
     const T* x_row = run.x + (a.constant_input ? 0 : t * run.neurons) + begin;
-    T* s_row = run.s + t * run.neurons + begin;
+    S* s_row = run.s + t * run.neurons + begin;
     const bool has_next = !a.constant_input && t + 1 < run.steps;
     for (int64_t i = 0; i < size; i += kBlock) {
       const int64_t width = size - i < kBlock ? size - i : kBlock;
       if (has_next) prefetch_row(x_row + run.neurons + i, width);
       const State* current = row_for_reading(x_row + i, width, x_block);
-      State* spikes = row_for_writing(s_row + i, s_block, stream);
+      Spike* spikes = row_for_writing(s_row + i, s_block, stream);
       step_rows(current, v + i, n + i, spikes, width, limits);
       finish_row(spikes, width, s_row + i, stream);
     }
@@ -81,8 +55,8 @@ void run_chunk(const IFNeuronRun<T>& run, int64_t begin, int64_t size, bool stre
   if (run.n_next != nullptr) write_row(n, size, run.n_next + begin);
 }
 
-template <typename T>
-void run_kernel(const IFNeuronRun<T>& run, int64_t begin, int64_t end, bool stream) {
+template <typename Run>
+void run_kernel(const Run& run, int64_t begin, int64_t end, bool stream) {
   for (int64_t i = begin; i < end; i += kChunk) {
     run_chunk(run, i, end - i < kChunk ? end - i : kChunk, stream);
   }
@@ -91,6 +65,9 @@ void run_kernel(const IFNeuronRun<T>& run, int64_t begin, int64_t end, bool stre
 
 }  // namespace
 
-const IFNeuronKernels ONNX_SNN_KERNELS = {run_kernel<float>, run_kernel<Half>, run_kernel<double>};
+const IFNeuronKernels ONNX_SNN_KERNELS = {
+    {run_kernel<IFNeuronRun<float>>, run_kernel<IFNeuronRun<Half>>,
+     run_kernel<IFNeuronRun<double>>},
+    run_kernel<EventIFNeuronRun>};
 
 }  // namespace onnx_snn

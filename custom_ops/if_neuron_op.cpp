@@ -20,6 +20,32 @@ using ort_abi::KernelInfo;
 constexpr size_t kV = 2, kN = 3;          // inputs
 constexpr size_t kVNext = 1, kNNext = 2;  // outputs
 
+template <typename Run>
+Run prepare_run(const Api& api, KernelContext* context, const IFNeuronAttributes& attributes) {
+  const Input x = get_input(api, context, kX);
+  const int64_t steps = read_steps(get_input(api, context, kT));
+  const Input v = get_input(api, context, kV);
+  const Input n = get_input(api, context, kN);
+  const Shape state = state_shape(x.shape, steps, attributes.constant_input);
+  const Shape spikes = spike_shape(state, steps);
+  check_state("v", v, state, x.shape, steps);
+  check_state("n", n, state, x.shape, steps);
+
+  Run run;
+  run.attributes = attributes;
+  run.steps = steps;
+  run.neurons = element_count(state);
+  run.x = static_cast<decltype(run.x)>(x.data);
+  run.v = static_cast<decltype(run.v)>(v.data);
+  run.n = static_cast<decltype(run.n)>(n.data);
+  run.v_is_scalar = v.shape.empty();
+  run.n_is_scalar = n.shape.empty();
+  run.s = static_cast<decltype(run.s)>(get_output(api, context, kS, spikes));
+  run.v_next = static_cast<decltype(run.v_next)>(get_output(api, context, kVNext, state));
+  run.n_next = static_cast<decltype(run.n_next)>(get_output(api, context, kNNext, state));
+  return run;
+}
+
 struct IFNeuronOp {
   static constexpr const char* name = "IFNeuron";
   static constexpr const char* full_name = "onnx_snn.IFNeuron";
@@ -36,28 +62,7 @@ struct IFNeuronOp {
 
   template <typename T>
   static Run<T> prepare(const Api& api, KernelContext* context, const Attributes& attributes) {
-    const Input x = get_input(api, context, kX);
-    const int64_t steps = read_steps(get_input(api, context, kT));
-    const Input v = get_input(api, context, kV);
-    const Input n = get_input(api, context, kN);
-    const Shape state = state_shape(x.shape, steps, attributes.constant_input);
-    const Shape spikes = spike_shape(state, steps);
-    check_state("v", v, state, x.shape, steps);
-    check_state("n", n, state, x.shape, steps);
-
-    Run<T> run;
-    run.attributes = attributes;
-    run.steps = steps;
-    run.neurons = element_count(state);
-    run.x = static_cast<const T*>(x.data);
-    run.v = static_cast<const T*>(v.data);
-    run.n = static_cast<const T*>(n.data);
-    run.v_is_scalar = v.shape.empty();
-    run.n_is_scalar = n.shape.empty();
-    run.s = static_cast<T*>(get_output(api, context, kS, spikes));
-    run.v_next = static_cast<T*>(get_output(api, context, kVNext, state));
-    run.n_next = static_cast<T*>(get_output(api, context, kNNext, state));
-    return run;
+    return prepare_run<Run<T>>(api, context, attributes);
   }
 
   static const IFNeuronKernels& kernels(InstructionSet set) { return if_neuron_kernels(set); }
@@ -68,6 +73,43 @@ struct IFNeuronOp {
     run_if_neuron_cuda(run, stream);
   }
 #endif
+};
+
+struct EventIFNeuronOp {
+  static constexpr const char* name = "EventIFNeuron";
+  static constexpr const char* full_name = "onnx_snn.EventIFNeuron";
+  static constexpr size_t inputs = 4, outputs = 3;
+
+  static IFNeuronAttributes read_attributes(const Api& api, const KernelInfo* info) {
+    IFNeuronAttributes a = read_event_neuron_attributes(api, info);
+    a.constant_input = read_constant_input(api, info);
+    return a;
+  }
+};
+
+template <typename Op, typename T>
+struct EventKernel {
+  const Api& api;
+  IFNeuronAttributes attributes;
+  NeuronKernel<EventIFNeuronRun> kernel;
+
+  EventKernel(const Api& api_table, const IFNeuronAttributes& a)
+      : api(api_table),
+        attributes(a),
+        kernel(if_neuron_kernels(required_instruction_set()).for_events) {}
+
+  void compute(KernelContext* context) const {
+    const auto run = prepare_run<EventIFNeuronRun>(api, context, attributes);
+    run_on_cpu(kernel, run, SessionPool(api, context));
+  }
+
+  static constexpr const char* provider = nullptr;  // the CPU
+};
+
+struct EventCallbacks : Callbacks<EventKernel, EventIFNeuronOp, float> {
+  static ort_abi::ElementType ORT_ABI_CALL output_type(const CustomOp*, size_t index) {
+    return index == kS ? ort_abi::kInt8 : ort_abi::kFloat;
+  }
 };
 
 }  // namespace
@@ -94,6 +136,17 @@ IFNeuronAttributes read_if_neuron_attributes(const Api& api, const KernelInfo* i
   }
   return a;
 }
+
+IFNeuronAttributes read_event_neuron_attributes(const Api& api, const KernelInfo* info) {
+  const IFNeuronAttributes a = read_if_neuron_attributes(api, info);
+  if (a.spike_min < -128 || a.spike_max > 127) {
+    refuse("spikes of 8 bits reach from -128 to 127, not from " + std::to_string(a.spike_min) +
+           " to " + std::to_string(a.spike_max));
+  }
+  return a;
+}
+
+const ort_abi::CustomOp* event_if_neuron_op() { return custom_op<EventCallbacks>(); }
 
 std::vector<const ort_abi::CustomOp*> if_neuron_ops() { return neuron_ops<IFNeuronOp>(); }
 

@@ -1,4 +1,5 @@
-// IFNeuron as onnxruntime sees it: one OrtCustomOp for each element type and execution provider.
+// IFNeuron as onnxruntime sees it, one OrtCustomOp for each element type and execution provider,
+// and EventIFNeuron.
 #pragma once
 
 #include <vector>
@@ -12,7 +13,12 @@ namespace onnx_snn {
 IFNeuronAttributes read_if_neuron_attributes(const ort_abi::Api& api,
                                              const ort_abi::KernelInfo* info);
 
+// The same of neurons whose spikes are events.
+IFNeuronAttributes read_event_neuron_attributes(const ort_abi::Api& api,
+                                                const ort_abi::KernelInfo* info);
+
 // They live as long as the library. onnxruntime merges them into one schema.
 std::vector<const ort_abi::CustomOp*> if_neuron_ops();
+const ort_abi::CustomOp* event_if_neuron_op();
 
 }  // namespace onnx_snn

@@ -28,12 +28,12 @@ struct Shares {
 
 Shares share_out(int64_t steps, int64_t neurons, size_t value_size);
 
-template <typename T, template <typename> class Run>
-void run_on_cpu(NeuronKernel<Run<T>> kernel, const Run<T>& run, const Parallel& parallel) {
+template <typename Run>
+void run_on_cpu(NeuronKernel<Run> kernel, const Run& run, const Parallel& parallel) {
   if (run.neurons == 0) return;
   struct Work {
-    const Run<T>& run;
-    NeuronKernel<Run<T>> kernel;
+    const Run& run;
+    NeuronKernel<Run> kernel;
     Shares shares;
 
     void operator()(size_t index) const {
@@ -41,7 +41,7 @@ void run_on_cpu(NeuronKernel<Run<T>> kernel, const Run<T>& run, const Parallel& 
       kernel(run, begin, std::min(begin + shares.grain, run.neurons), shares.stream);
     }
   };
-  Work work{run, kernel, share_out(run.steps, run.neurons, sizeof(T))};
+  Work work{run, kernel, share_out(run.steps, run.neurons, sizeof *run.s)};
   if (work.shares.tasks == 1) {
     work(0);
     return;
@@ -52,17 +52,17 @@ void run_on_cpu(NeuronKernel<Run<T>> kernel, const Run<T>& run, const Parallel& 
 
 template <template <typename> class Run>
 void run_on_cpu(const NeuronKernels<Run>& kernels, const Run<float>& run, const Parallel& p) {
-  run_on_cpu<float, Run>(kernels.for_float, run, p);
+  run_on_cpu<Run<float>>(kernels.for_float, run, p);
 }
 
 template <template <typename> class Run>
 void run_on_cpu(const NeuronKernels<Run>& kernels, const Run<Half>& run, const Parallel& p) {
-  run_on_cpu<Half, Run>(kernels.for_half, run, p);
+  run_on_cpu<Run<Half>>(kernels.for_half, run, p);
 }
 
 template <template <typename> class Run>
 void run_on_cpu(const NeuronKernels<Run>& kernels, const Run<double>& run, const Parallel& p) {
-  run_on_cpu<double, Run>(kernels.for_double, run, p);
+  run_on_cpu<Run<double>>(kernels.for_double, run, p);
 }
 
 }  // namespace onnx_snn

@@ -2,6 +2,7 @@
 #include <mutex>
 
 #include "event_conv_op.h"
+#include "event_pool_op.h"
 #include "if_neuron_op.h"
 #include "large_values.h"
 #include "ort_abi.h"
@@ -28,10 +29,13 @@ CustomOpDomain* domain(const Api& api) {
   if (made == nullptr) {
     CustomOpDomain* fresh = nullptr;
     check(api.call<ort_abi::CreateCustomOpDomain>("onnx_snn", &fresh));
-    for (const auto& ops : {if_neuron_ops(), phase_neuron_ops(), event_conv_ops()}) {
+    for (const auto& ops :
+         {if_neuron_ops(), phase_neuron_ops(), event_conv_ops(), event_pool_ops()}) {
       for (const auto* op : ops) check(api.call<ort_abi::CustomOpDomainAdd>(fresh, op));
     }
-    check(api.call<ort_abi::CustomOpDomainAdd>(fresh, large_values_op()));
+    for (const auto* op : {event_if_neuron_op(), large_values_op()}) {
+      check(api.call<ort_abi::CustomOpDomainAdd>(fresh, op));
+    }
     made = fresh;
   }
   return made;

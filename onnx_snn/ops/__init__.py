@@ -1,5 +1,8 @@
 """The operator set ``onnx_snn``: its specification in NumPy and its portable bodies."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import onnx
 
 DOMAIN = "onnx_snn"
@@ -9,7 +12,37 @@ PHASE_NEURON = "PhaseNeuron"
 NEURONS = (IF_NEURON, PHASE_NEURON)
 EVENT_CONV = "EventConv"
 EVENT_CONV_IF_NEURON = "EventConvIFNeuron"
+EVENT_CONV_ADD_IF_NEURON = "EventConvAddIFNeuron"
+EVENT_IF_NEURON = "EventIFNeuron"
+EVENT_MAX_POOL = "EventMaxPool"
+EVENT_SUM_POOL = "EventSumPool"
+EVENTS = (
+    EVENT_CONV,
+    EVENT_CONV_IF_NEURON,
+    EVENT_CONV_ADD_IF_NEURON,
+    EVENT_IF_NEURON,
+    EVENT_MAX_POOL,
+    EVENT_SUM_POOL,
+)
 LARGE_VALUES = "LargeValues"
+
+STATEFUL: Mapping[str, int] = MappingProxyType(
+    {
+        IF_NEURON: 1,
+        EVENT_IF_NEURON: 1,
+        EVENT_CONV_IF_NEURON: 3,
+        EVENT_CONV_ADD_IF_NEURON: 5,
+        EVENT_MAX_POOL: 1,
+    }
+)
+"""Operators that keep a state from step to step: which of their inputs is T. The states follow it;
+those after the last step are the outputs behind the first."""
+
+TIMESTEPS_INPUT: Mapping[str, int] = MappingProxyType({**STATEFUL, PHASE_NEURON: 1})
+"""All operators that are given T, and which of their inputs it is."""
+
+FIRING = tuple(op for op in TIMESTEPS_INPUT if op != EVENT_MAX_POOL)
+"""All operators whose first output is the spikes of neurons."""
 
 MOST_RADIX_STEPS = 64
 """Most steps of a ``PhaseNeuron`` with base 2: no type holds as many bits, and all weights are

@@ -1,15 +1,14 @@
-"""The portable bodies of ``EventConv`` and ``EventConvIFNeuron``: ``Conv``, between Transposes."""
+"""The portable bodies of the convolutions of events: ``Conv``, between Transposes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, helper
+from onnx import FunctionProto, NodeProto, TensorProto
 
-from onnx_snn.ops import DOMAIN, EVENT_CONV, EVENT_CONV_IF_NEURON, IF_NEURON
-from onnx_snn.ops.portable.folded_time import make_function, node
-from onnx_snn.ops.portable.if_neuron import ATTRIBUTES as NEURON_ATTRIBUTES
+from onnx_snn.ops import EVENT_CONV, EVENT_CONV_ADD_IF_NEURON, EVENT_CONV_IF_NEURON
+from onnx_snn.ops.portable.event_if_neuron import CURRENTS_OF_EACH_STEP, emit_events
+from onnx_snn.ops.portable.folded_time import constant, make_function, node, refer
 from onnx_snn.ops.portable.if_neuron import Signature
 
 CONV_ATTRIBUTES: Mapping[str, list[int] | int] = {
@@ -20,7 +19,8 @@ CONV_ATTRIBUTES: Mapping[str, list[int] | int] = {
 }
 """Attributes of the convolution, with the defaults of the operators."""
 
-_OWN_NEURON_ATTRIBUTES = {k: v for k, v in NEURON_ATTRIBUTES.items() if k != "constant_input"}
+SHORTCUT_ATTRIBUTES: Mapping[str, list[int] | int] = {"strides": [1, 1], "group": 1}
+"""Attributes of the convolution of a shortcut; those of the operator begin with ``shortcut_``."""
 
 
 def event_conv_function(opset: int) -> FunctionProto:
@@ -55,45 +55,80 @@ def event_conv_if_neuron_function(signature: Signature, opset: int) -> FunctionP
         A function ``onnx_snn.EventConvIFNeuron``, equal to
         ``onnx_snn.ops.reference.event_conv_if_neuron``.
     """
-    inputs, outputs = signature.inputs, signature.outputs
-    neuron = helper.make_node(
-        IF_NEURON,
-        ["currents", *inputs[1:]],
-        ["spikes", *outputs[1:]],
-        domain=DOMAIN,
-        constant_input=0,
-        reset=signature.reset,
-    )
-    _refer(neuron, _OWN_NEURON_ATTRIBUTES)
     return make_function(
         EVENT_CONV_IF_NEURON,
-        ["x", "W", "B", *inputs[1:]],
-        outputs,
-        [*_convolve("currents"), neuron, node("Cast", ["spikes"], "s", to=TensorProto.INT8)],
+        ["x", "W", "B", *signature.inputs[1:]],
+        signature.outputs,
+        [*_convolve("currents"), *emit_events(signature, "currents", CURRENTS_OF_EACH_STEP)],
         opset,
-        {**CONV_ATTRIBUTES, **_OWN_NEURON_ATTRIBUTES},
+        {**CONV_ATTRIBUTES, **CURRENTS_OF_EACH_STEP},
         "Convolution of events and integrate-and-fire neurons (onnx_snn, version 1).",
         calls_others=True,
     )
 
 
+def event_conv_add_if_neuron_function(signature: Signature, opset: int) -> FunctionProto:
+    """The body for one signature; it calls ``IFNeuron``.
+
+    Args:
+        signature: as for ``event_conv_if_neuron_function``.
+        opset: the default-domain opset of the model, at least 18.
+
+    Returns:
+        A function ``onnx_snn.EventConvAddIFNeuron``, equal to
+        ``onnx_snn.ops.reference.event_conv_add_if_neuron``.
+    """
+    nodes = [
+        *_convolve("main"),
+        *_shortcut("shortcut"),
+        # Add would broadcast; no tensor has -2 rows.
+        node("Shape", ["main"], "size"),
+        node("Shape", ["shortcut"], "shortcut_size"),
+        node("Equal", ["size", "shortcut_size"], "is_same"),
+        constant("impossible", value_int=-2),
+        node("Where", ["is_same", "size", "impossible"], "size_checked"),
+        node("Reshape", ["shortcut", "size_checked"], "shortcut_checked", allowzero=1),
+        node("Add", ["main", "shortcut_checked"], "currents"),
+        *emit_events(signature, "currents", CURRENTS_OF_EACH_STEP),
+    ]
+    shortcut = {f"shortcut_{name}": value for name, value in SHORTCUT_ATTRIBUTES.items()}
+    return make_function(
+        EVENT_CONV_ADD_IF_NEURON,
+        ["x", "W", "B", "r", "R", *signature.inputs[1:]],
+        signature.outputs,
+        nodes,
+        opset,
+        {**CONV_ATTRIBUTES, **shortcut, **CURRENTS_OF_EACH_STEP},
+        "Convolution of events, a shortcut and integrate-and-fire neurons (onnx_snn, version 1).",
+        calls_others=True,
+    )
+
+
 def _convolve(currents: str) -> Iterable[NodeProto]:
-    """The currents, channels last."""
-    yield node("Cast", ["x"], "x_float", to=TensorProto.FLOAT)
-    yield node("Transpose", ["x_float"], "x_channels_first", perm=[0, 3, 1, 2])
-    yield node("Transpose", ["W"], "W_channels_first", perm=[3, 2, 0, 1])
-    conv = node("Conv", ["x_channels_first", "W_channels_first", "B"], "y_channels_first")
-    _refer(conv, CONV_ATTRIBUTES)
+    """x to its currents."""
+    conv = node("Conv", ["x_channels_first", "W_channels_first", "B"], f"{currents}_channels_first")
+    refer(conv, CONV_ATTRIBUTES)
+    yield from _channels_last("x", "W", conv, currents)
+
+
+def _shortcut(currents: str) -> Iterable[NodeProto]:
+    """r to its currents."""
+    conv = node(
+        "Conv",
+        ["r_channels_first", "R_channels_first"],
+        f"{currents}_channels_first",
+        kernel_shape=[1, 1],
+    )
+    refer(conv, SHORTCUT_ATTRIBUTES, "shortcut_")
+    yield from _channels_last("r", "R", conv, currents)
+
+
+def _channels_last(
+    events: str, weights: str, conv: NodeProto, currents: str
+) -> Iterable[NodeProto]:
+    """What a Conv needs around it."""
+    yield node("Cast", [events], f"{events}_float", to=TensorProto.FLOAT)
+    yield node("Transpose", [f"{events}_float"], f"{events}_channels_first", perm=[0, 3, 1, 2])
+    yield node("Transpose", [weights], f"{weights}_channels_first", perm=[3, 2, 0, 1])
     yield conv
-    yield node("Transpose", ["y_channels_first"], currents, perm=[0, 2, 3, 1])
-
-
-_TYPES = {float: AttributeProto.FLOAT, int: AttributeProto.INT, list: AttributeProto.INTS}
-
-
-def _refer(to: NodeProto, attributes: Mapping[str, Any]) -> None:
-    """Lets a node of the body have the attributes of the calling node."""
-    for name, default in attributes.items():
-        reference = to.attribute.add()
-        reference.name = reference.ref_attr_name = name
-        reference.type = _TYPES[type(default)]
+    yield node("Transpose", [f"{currents}_channels_first"], currents, perm=[0, 2, 3, 1])

@@ -113,6 +113,18 @@ def make_function(
     )
 
 
+_TYPES = {float: AttributeProto.FLOAT, int: AttributeProto.INT, list: AttributeProto.INTS}
+
+
+def refer(to: NodeProto, attributes: Mapping[str, Any], prefix: str = "") -> None:
+    """Lets a node of the body have attributes of the calling node, named there with a prefix."""
+    for name, default in attributes.items():
+        reference = to.attribute.add()
+        reference.name = name
+        reference.ref_attr_name = prefix + name
+        reference.type = _TYPES[type(default)]
+
+
 def node(op: str, inputs: list[str], output: str, **attributes: Any) -> NodeProto:
     return helper.make_node(op, inputs, [output], **attributes)
 

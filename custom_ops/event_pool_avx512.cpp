@@ -1,0 +1,2 @@
+#define ONNX_SNN_KERNELS kEventPoolAvx512
+#include "event_pool_kernel.inl"

@@ -1,0 +1,2 @@
+#define ONNX_SNN_KERNELS kEventPoolPlain
+#include "event_pool_kernel.inl"
