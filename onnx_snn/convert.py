@@ -41,8 +41,10 @@ from onnx_snn.presets import settings
 from onnx_snn.probe import channels_of
 from onnx_snn.progress import progress_bar
 from onnx_snn.report import ConversionReport, LayerReport
+from onnx_snn.reschedule import reschedule
 from onnx_snn.schedule import Readout, Schedule, ScheduleOptions, ScheduleRecord
 from onnx_snn.spiking_activations import activation_bound, spiking_nodes
+from onnx_snn.target import Target
 from onnx_snn.thresholds import Rule, thresholds
 
 _CHECK = 3 * 10**10
@@ -114,6 +116,7 @@ def convert(
     preprocessing: ImagePreprocessing | None = None,
     max_pool: str = "exact",
     strict: bool = False,
+    target: str = "any",
 ) -> Conversion:
     """Rewrite a trained network into a spiking one. No retraining; the weights are rescaled.
 
@@ -158,6 +161,8 @@ def convert(
         max_pool: ``"exact"`` maxima of the spikes so far, or ``"average"``: pooled by averages
             instead, which is cheaper but another function.
         strict: refuse a network of which a part would stay graded, not spiking.
+        target: ``"any"``, or ``"cpu"``: layers that only touch active inputs, so that time falls
+            with the firing rate; see ``onnx_snn.target``.
 
     Returns:
         The spiking network and a report.
@@ -167,6 +172,7 @@ def convert(
     """
     shown: InputCoding = parse_choice(InputCoding, input_coding, "input_coding")
     pooling: MaxPool = parse_choice(MaxPool, max_pool, "max_pool")
+    aim: Target = parse_choice(Target, target, "target")
     plans = []
     for name, steps in candidates(preset, timesteps, coding, searches=max_loss is not None):
         chosen = settings(
@@ -199,8 +205,12 @@ def convert(
         samples = HoldOut(data, holdout)
         stats = network.calibrate(samples, plans)
     if max_loss is None:
-        return network.convert(plans[0], stats, samples)
-    return _choose(network, plans, stats, samples, max_loss)
+        result = network.convert(plans[0], stats, samples)
+    else:
+        result = _choose(network, plans, stats, samples, max_loss)
+    if aim is Target.CPU:
+        result = replace(result, model=reschedule(result.model, target=aim))
+    return result
 
 
 def _choose(

@@ -29,7 +29,7 @@ from onnx_snn.load import load_graph
 from onnx_snn.model_io import ModelSource, read_model
 from onnx_snn.onnxruntime_api import onnxruntime
 from onnx_snn.open_session import open_session
-from onnx_snn.ops import DOMAIN, NEURONS
+from onnx_snn.ops import DOMAIN, FIRING
 from onnx_snn.options import check_positive
 from onnx_snn.progress import progress_bar
 from onnx_snn.reschedule import reschedule
@@ -355,14 +355,14 @@ def session_options() -> Any:
 
 def _add_firing_rates(model: onnx.ModelProto) -> dict[str, str]:
     """Add the mean of every neuron's spikes as an output: output name → node name."""
-    neurons = [n for n in model.graph.node if n.domain == DOMAIN and n.op_type in NEURONS]
+    neurons = [n for n in model.graph.node if n.domain == DOMAIN and n.op_type in FIRING]
     names = {}
     for index, node in enumerate(neurons):
         name = f"onnx_snn/firing_rate/{index}"
         size = helper.make_node("Abs", [node.output[0]], [f"{name}/size"])
-        mean = helper.make_node("ReduceMean", [f"{name}/size"], [f"{name}/mean"], keepdims=0)
-        cast = helper.make_node("Cast", [f"{name}/mean"], [name], to=TensorProto.FLOAT)
-        model.graph.node.extend([size, mean, cast])
+        cast = helper.make_node("Cast", [f"{name}/size"], [f"{name}/float"], to=TensorProto.FLOAT)
+        mean = helper.make_node("ReduceMean", [f"{name}/float"], [name], keepdims=0)
+        model.graph.node.extend([size, cast, mean])
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
         names[name] = node.name
     return names

@@ -41,7 +41,7 @@ from onnx_snn.export import export, recorded_thresholds
 from onnx_snn.graph import insert_behind, unique_name
 from onnx_snn.load import load_graph
 from onnx_snn.model_io import ModelSource, read_model
-from onnx_snn.ops import DOMAIN, IF_NEURON
+from onnx_snn.ops import DOMAIN, EVENTS, IF_NEURON
 from onnx_snn.options import check_positive
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.put_on_schedule import put_on_schedule
@@ -369,6 +369,11 @@ def _check_neurons(network: SpikingGraph) -> None:
     for node in network.graph.nodes:
         if node.domain != DOMAIN:
             continue
+        if node.op in EVENTS:
+            raise UnsupportedModelError(
+                "the errors of a network that reads events (target 'cpu') cannot be explained; "
+                "explain the same network converted with target 'any'"
+            )
         if node.op not in known or (node.op == IF_NEURON and set(node.attrs) - _ATTRIBUTES):
             raise UnsupportedModelError(
                 f"the errors of {node.op} node '{node.name}' cannot be explained; only those of "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -11,8 +12,31 @@ import onnx_graphsurgeon as gs
 from onnx import FunctionProto, NodeProto, helper, numpy_helper
 
 from onnx_snn.load import MIN_OPSET
-from onnx_snn.ops import DOMAIN, IF_NEURON, NEURONS, PHASE_NEURON, VERSION
-from onnx_snn.ops.portable import Signature, if_neuron_function, phase_neuron_function
+from onnx_snn.ops import (
+    DOMAIN,
+    EVENT_CONV,
+    EVENT_CONV_ADD_IF_NEURON,
+    EVENT_CONV_IF_NEURON,
+    EVENT_IF_NEURON,
+    EVENT_MAX_POOL,
+    EVENT_SUM_POOL,
+    IF_NEURON,
+    NEURONS,
+    PHASE_NEURON,
+    STATEFUL,
+    VERSION,
+)
+from onnx_snn.ops.portable import (
+    Signature,
+    event_conv_add_if_neuron_function,
+    event_conv_function,
+    event_conv_if_neuron_function,
+    event_if_neuron_function,
+    event_max_pool_function,
+    event_sum_pool_function,
+    if_neuron_function,
+    phase_neuron_function,
+)
 from onnx_snn.schedule import METADATA_KEY, ScheduleRecord
 
 THRESHOLDS_KEY = "onnx_snn.thresholds"
@@ -72,10 +96,21 @@ def _hide_spike_shapes(graph: onnx.GraphProto) -> None:
 
 
 def _portable_bodies(graph: onnx.GraphProto, opset: int) -> Iterator[FunctionProto]:
-    """One for each operator of the set that the model uses."""
-    neurons = _nodes(graph, IF_NEURON)
+    """One for each operator of the set that the model uses, those that others call first."""
+    neurons = _nodes(graph, IF_NEURON, *_CALLING_IF_NEURON)
     if neurons:
-        yield if_neuron_function(_signature(graph, neurons), opset)
+        signature = _signature(graph, neurons)
+        yield if_neuron_function(signature, opset)
+        for op, function in _CALLING_IF_NEURON.items():
+            if _nodes(graph, op):
+                yield function(signature, opset)
+    if _nodes(graph, EVENT_CONV):
+        yield event_conv_function(opset)
+    if _nodes(graph, EVENT_SUM_POOL):
+        yield event_sum_pool_function(opset)
+    pools = _nodes(graph, EVENT_MAX_POOL)
+    if pools:
+        yield event_max_pool_function(len(pools[0].input) > 2, len(pools[0].output) > 1, opset)
     phase_neurons = _nodes(graph, PHASE_NEURON)
     if phase_neurons:
         types = _elem_types(graph)
@@ -84,15 +119,25 @@ def _portable_bodies(graph: onnx.GraphProto, opset: int) -> Iterator[FunctionPro
         yield phase_neuron_function(elem_type, opset)
 
 
-def _nodes(graph: onnx.GraphProto, op_type: str) -> list[NodeProto]:
-    """All nodes of an operator of the set, those in subgraphs too."""
+_CALLING_IF_NEURON: Mapping[str, Callable[[Signature, int], FunctionProto]] = MappingProxyType(
+    {
+        EVENT_IF_NEURON: event_if_neuron_function,
+        EVENT_CONV_IF_NEURON: event_conv_if_neuron_function,
+        EVENT_CONV_ADD_IF_NEURON: event_conv_add_if_neuron_function,
+    }
+)
+"""Operators whose portable bodies call ``IFNeuron``, and what makes those bodies."""
+
+
+def _nodes(graph: onnx.GraphProto, *op_types: str) -> list[NodeProto]:
+    """All nodes of some operators of the set, those in subgraphs too."""
     found = []
     for node in graph.node:
-        if node.domain == DOMAIN and node.op_type == op_type:
+        if node.domain == DOMAIN and node.op_type in op_types:
             found.append(node)
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                found += _nodes(attribute.g, op_type)
+                found += _nodes(attribute.g, *op_types)
     return found
 
 
@@ -114,11 +159,12 @@ def _signature(graph: onnx.GraphProto, neurons: list[NodeProto]) -> Signature:
     constants = {tensor.name: tensor.data_type for tensor in graph.initializer}
     inputs = {value.name: value.type.tensor_type.elem_type for value in graph.input}
     types = {**inputs, **constants}
-    elem_type = next((types[n.input[2]] for n in neurons if n.input[2] in types), None)
+    states = [node.input[STATEFUL[node.op_type] + 1 :] for node in neurons]
+    elem_type = next((types[given[0]] for given in states if given[0] in types), None)
     return Signature(
         binary=all(_is_binary(node) for node in neurons),
-        v=len(first.input) > 2,
-        n=len(first.input) > 3,
+        v=len(states[0]) > 0,
+        n=len(states[0]) > 1,
         v_next=len(first.output) > 1,
         n_next=len(first.output) > 2,
         reset=attributes["reset"].decode(),

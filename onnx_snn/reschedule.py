@@ -6,13 +6,15 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from onnx_snn.errors import OptionError
 from onnx_snn.export import export
 from onnx_snn.graph import replace_uses, unique_name
 from onnx_snn.model_io import ModelSource, read_model
-from onnx_snn.ops import DOMAIN, IF_NEURON, NEURONS
+from onnx_snn.ops import DOMAIN, EVENT_MAX_POOL, EVENTS, NEURONS, STATEFUL, TIMESTEPS_INPUT
 from onnx_snn.options import parse_choice
 from onnx_snn.passes.put_on_schedule import put_on_schedule
 from onnx_snn.passes.spike import FOLDED
+from onnx_snn.passes.use_events import use_events
 from onnx_snn.schedule import (
     METADATA_KEY,
     Readout,
@@ -21,6 +23,8 @@ from onnx_snn.schedule import (
     ScheduleRecord,
 )
 from onnx_snn.spiking_graph import GATE, READOUT, SILENT, SpikingGraph, placeholder
+from onnx_snn.target import Target
+from onnx_snn.time_axis.steps import states_of
 
 
 def reschedule(
@@ -30,6 +34,7 @@ def reschedule(
     readout: str | None = None,
     timesteps: int | None = None,
     block: int | None = None,
+    target: str | None = None,
 ) -> onnx.ModelProto:
     """The same spiking network, run another way. What is not given stays as it is.
 
@@ -39,10 +44,13 @@ def reschedule(
         readout: ``"mean"`` (outputs [N, …]) or ``"running"`` (outputs [T, N, …]).
         timesteps: default number of steps T.
         block: steps evaluated together in ``loop``.
+        target: ``"cpu"``: layers that read events, which cost in proportion to the spikes; see
+            ``onnx_snn.target``. There is no way back to ``"any"``.
 
     Raises:
         ModelError: not a model made by onnx_snn.
-        OptionError: an unknown schedule or readout, T or block not a positive whole number.
+        OptionError: an unknown schedule, readout or target, T or block not a positive whole
+            number, or a model with events is wanted without them.
     """
     model = read_model(source)
     record = ScheduleRecord.of(model)
@@ -53,9 +61,23 @@ def reschedule(
         block=record.block if block is None else block,
     )
     network = unschedule(model, record)
+    _aim(network, target)
     new = put_on_schedule(network, options)
     metadata = {p.key: p.value for p in model.metadata_props if p.key != METADATA_KEY}
     return export(network.graph, new, metadata)
+
+
+def _aim(network: SpikingGraph, target: str | None) -> None:
+    if target is None:
+        return
+    wanted = parse_choice(Target, target, "target")
+    if wanted is Target.CPU:
+        use_events(network)
+    elif any(node.domain == DOMAIN and node.op in EVENTS for node in network.graph.nodes):
+        raise OptionError(
+            "the network reads events (target 'cpu') and cannot be put back to target 'any'; "
+            "convert it again"
+        )
 
 
 def unschedule(model: onnx.ModelProto, record: ScheduleRecord) -> SpikingGraph:
@@ -127,23 +149,24 @@ def _free_timesteps(
     timesteps = next(given, None) or gs.Variable("onnx_snn/T", np.dtype(np.int64), [])
     starts: dict[str, gs.Constant] = {}
     for node in graph.nodes:
-        if node.domain != DOMAIN or node.op not in NEURONS:
+        if node.domain != DOMAIN or node.op not in TIMESTEPS_INPUT:
             continue
-        spikes.append(node.outputs[0])
-        if node.inputs[1] is not timesteps:
-            replace_uses(graph, node.inputs[1], timesteps)
-        currents = node.inputs[0].shape  # a file has no shapes of spikes
-        node.outputs[0].shape = None if currents is None else [FOLDED, *currents[1:]]
-        if node.op != IF_NEURON:
+        if node.op != EVENT_MAX_POOL:
+            spikes.append(node.outputs[0])
+        given = node.inputs[TIMESTEPS_INPUT[node.op]]
+        if given is not timesteps:
+            replace_uses(graph, given, timesteps)
+        if node.op in NEURONS:
+            currents = node.inputs[0].shape  # a file has no shapes of spikes
+            node.outputs[0].shape = None if currents is None else [FOLDED, *currents[1:]]
+        if node.op not in STATEFUL:
             continue
-        dtype = np.dtype(node.outputs[0].dtype)
-        membrane = node.attrs["v_init"] * node.attrs["v_threshold"]
-        for index, (name, value) in enumerate(zip(("v", "n"), (membrane, 0), strict=True)):
-            if 2 + index < len(node.inputs):
-                key = f"onnx_snn/{name}_init/{dtype}"
-                start = starts.setdefault(key, gs.Constant(key, np.asarray(value, dtype)))
-                node.inputs[2 + index] = start
-                node.outputs[1 + index] = gs.Variable.empty()
+        for state in states_of(node):
+            value = node.attrs["v_init"] * node.attrs["v_threshold"] if state.name == "v" else 0
+            key = f"onnx_snn/{state.name}_init/{state.dtype}"
+            start = starts.setdefault(key, gs.Constant(key, np.asarray(value, state.dtype)))
+            node.inputs[state.input] = start
+            node.outputs[state.output] = gs.Variable.empty()
     graph.inputs[:] = [tensor for tensor in graph.inputs if tensor.name != timesteps.name]
     return timesteps, spikes
 

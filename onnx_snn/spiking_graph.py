@@ -22,7 +22,7 @@ import onnx_graphsurgeon as gs
 
 from onnx_snn.coding import Coding, InputCoding
 from onnx_snn.graph import variables
-from onnx_snn.ops import DOMAIN, IF_NEURON
+from onnx_snn.ops import DOMAIN, EVENT_MAX_POOL, STATEFUL
 from onnx_snn.time_weights import TimeWeights
 
 READOUT = "Readout"
@@ -77,7 +77,11 @@ class SpikingGraph:
 
     def neurons(self) -> list[gs.Node]:
         """Neurons that keep a state from step to step."""
-        return [n for n in self.graph.nodes if n.domain == DOMAIN and n.op == IF_NEURON]
+        return [node for node in self.stateful() if node.op != EVENT_MAX_POOL]
+
+    def stateful(self) -> list[gs.Node]:
+        """All operators that keep a state from step to step, but for placeholders."""
+        return [n for n in self.graph.nodes if n.domain == DOMAIN and n.op in STATEFUL]
 
     def readouts(self) -> list[gs.Node]:
         return self._placeholders(READOUT)

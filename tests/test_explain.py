@@ -319,6 +319,14 @@ def test_neurons_that_do_not_speak_by_their_rate_are_refused():
         explain(snn, x, model)
 
 
+def test_a_network_that_reads_events_is_refused_with_the_remedy():
+    x = samples()
+    model = mlp(Gaussian(1))
+    snn = onnx_snn.convert(model, x, timesteps=4, target="cpu", holdout=0).model
+    with pytest.raises(UnsupportedModelError, match=r"explain the same network .* target 'any'"):
+        explain(snn, x, model)
+
+
 @pytest.mark.parametrize(("coding", "neuron"), [("drain", "signed"), ("radix", "if")])
 def test_codings_other_than_rates_are_refused(coding, neuron):
     x = samples()

@@ -15,6 +15,7 @@ import typer
 from onnx_snn.cli.convert import convert
 from onnx_snn.cli.evaluate import evaluate
 from onnx_snn.cli.inspect import inspect
+from onnx_snn.cli.reschedule import reschedule
 from onnx_snn.errors import OnnxSnnError, OptionError
 
 EPILOG = (
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (inspect, convert, evaluate):
+for command in (inspect, convert, evaluate, reschedule):
     app.command(epilog=EPILOG)(command)
 
 

@@ -17,6 +17,7 @@ from onnx_snn.cli.options import (
     ModelArgument,
     SizeOption,
     StdOption,
+    TargetOption,
     image_preprocessing,
 )
 from onnx_snn.cli.tables import console, percent, print_json, scale_text, table
@@ -190,6 +191,7 @@ def convert(
             rich_help_panel=_NEURONS,
         ),
     ] = False,
+    target: TargetOption = None,
     batch_size: Annotated[
         int, typer.Option(help="Samples per run of calibration.", rich_help_panel=_CALIBRATION)
     ] = 64,
@@ -265,6 +267,7 @@ def convert(
         stats=None if stats is None else ActivationStats.load(stats),
         preprocessing=image_preprocessing(size, mean, std),
         max_pool=max_pool,
+        target=target or "any",
         strict=strict,
     )
     if save_stats is not None:

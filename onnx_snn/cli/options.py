@@ -18,6 +18,15 @@ _IMAGES = "Images from a folder"
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="The trained .onnx file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        help=(
+            "any, or cpu: layers that only touch active inputs, so that time falls with the "
+            "firing rate."
+        ),
+    ),
+]
 SizeOption = Annotated[
     str | None,
     typer.Option(

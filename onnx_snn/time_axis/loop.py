@@ -49,7 +49,7 @@ def loop(
     block = _begin_block(network, sequences, block_size)
     _move_inside(network, block, inside)
     going_on = _go_on_until_silent(network, block, readout)
-    _carry_neurons(network, block)
+    _carry_states(network, block)
     tail: list[gs.Node] = []
     after = Emitter(tail, f"{_PREFIX}/after_loop")
     for node in readouts:
@@ -139,12 +139,12 @@ def _go_on_until_silent(
     return emit.node("Not", [now], dtype=np.bool_)
 
 
-def _carry_neurons(network: SpikingGraph, block: _Block) -> None:
-    for node in network.neurons():
-        for index, name in enumerate(states_of(node)):
-            initial = node.inputs[2 + index]
-            held = block.carried.add(f"{node.name}/{name}", node.outputs[0].dtype, initial)
-            node.inputs[2 + index], node.outputs[1 + index] = held
+def _carry_states(network: SpikingGraph, block: _Block) -> None:
+    for node in network.stateful():
+        for state in states_of(node):
+            initial = node.inputs[state.input]
+            held = block.carried.add(f"{node.name}/{state.name}", state.dtype, initial)
+            node.inputs[state.input], node.outputs[state.output] = held
 
 
 def _read_out(

@@ -30,7 +30,7 @@ def step(network: SpikingGraph, readout: Readout, sequences: list[Sequence]) -> 
     """
     graph, weights = network.graph, network.weights
     states = _States(graph)
-    _open_neurons(network, states)
+    _open_states(network, states)
     head = fold_sequences(network, sequences)
     past, now = _clock(head, network.timesteps, states)
     graph.nodes[:0] = head
@@ -88,17 +88,17 @@ class _States:
         return self.add_of(rows, name, dtype, 0.0)
 
 
-def _open_neurons(network: SpikingGraph, states: _States) -> None:
-    """Let the states of neurons come in and go out."""
-    for node in network.neurons():
-        spikes = node.outputs[0]
-        for index, name in enumerate(states_of(node)):
-            init = float(node.inputs[2 + index].values)
-            before, after = states.add_of(spikes, f"{node.name}/{name}", spikes.dtype, init)
+def _open_states(network: SpikingGraph, states: _States) -> None:
+    """Let the states of operators come in and go out."""
+    for node in network.stateful():
+        for state in states_of(node):
+            init = float(node.inputs[state.input].values)
+            name = f"{node.name}/{state.name}"
+            before, after = states.add_of(state.rows, name, state.dtype, init)
             if None in before.shape:
                 before = _expand(network, node, before)
-            node.inputs[2 + index] = before
-            node.outputs[1 + index] = after
+            node.inputs[state.input] = before
+            node.outputs[state.output] = after
 
 
 def _expand(network: SpikingGraph, node: gs.Node, state: gs.Variable) -> gs.Variable:

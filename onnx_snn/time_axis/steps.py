@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_snn.emit import Emitter
+from onnx_snn.ops import EVENT_MAX_POOL, STATEFUL
 
 Carry = Callable[[str, np.dtype[np.generic], gs.Variable], tuple[gs.Variable, gs.Variable]]
 """Carries a state: its name, type and the rows it is of → itself before and after the steps."""
@@ -33,6 +34,31 @@ class Steps:
         return emit.const(0) if self.past is None else self.past
 
 
-def states_of(neuron: gs.Node) -> Sequence[str]:
-    """What a neuron keeps from step to step: its membrane, and if it is signed its count."""
-    return ("v", "n")[: len(neuron.inputs) - 2]
+@dataclass(frozen=True)
+class State:
+    """What an operator keeps from step to step.
+
+    Attributes:
+        name: of its membrane ``v``, or of its count ``n``; for EventMaxPool the counts ``c``.
+        dtype: its type.
+        rows: a tensor [T·N, …] of its shape, but for the leading axis.
+        input: index among the operator's inputs.
+        output: index among its outputs.
+    """
+
+    name: str
+    dtype: np.dtype[np.generic]
+    rows: gs.Variable
+    input: int
+    output: int
+
+
+def states_of(node: gs.Node) -> list[State]:
+    """The states of a stateful operator; its inputs behind T."""
+    first = STATEFUL[node.op] + 1
+    spikes = node.outputs[0]
+    dtype = np.dtype(np.float32) if spikes.dtype == np.int8 else np.dtype(spikes.dtype)
+    is_pool = node.op == EVENT_MAX_POOL
+    names, rows = ("c" if is_pool else "vn"), (node.inputs[0] if is_pool else spikes)
+    given = len(node.inputs) - first
+    return [State(name, dtype, rows, first + i, 1 + i) for i, name in enumerate(names[:given])]

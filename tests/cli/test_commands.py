@@ -137,3 +137,19 @@ def test_a_pipe_sees_no_progress_bar_and_no_colours(folder):
     assert done.stderr == b""
     assert b"\x1b" not in done.stdout
     assert b"calibrating" not in done.stdout
+
+
+def test_reschedule_writes_the_same_network_for_another_schedule_and_target(folder, capsys):
+    options = ["--schedule", "loop", "--target", "cpu"]
+    call(capsys, "reschedule", "snn.onnx", *options, "-o", "new.onnx")
+    x = np.load("data.npz")["x"]
+    expected, actual = (
+        onnx_snn.create_session(name).run(None, {"x": x})[0] for name in ("snn.onnx", "new.onnx")
+    )
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=0.2)
+    assert np.mean(np.abs(actual - expected) > 1e-4) < 0.05
+    ops = {node.op_type for node in onnx.load("new.onnx").graph.node}
+    assert "Loop" in ops
+    assert main(["reschedule", "new.onnx", "--target", "any", "-o", "any.onnx"]) == 2
+    assert "cannot be put back to target 'any'; convert it again" in capsys.readouterr().err
+    assert not (folder / "any.onnx").exists()

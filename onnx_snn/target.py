@@ -1,0 +1,14 @@
+"""What a converted network is written for."""
+
+from enum import StrEnum
+
+
+class Target(StrEnum):
+    """What it shall run fast on. It runs everywhere, whatever the target.
+
+    - ``any``: neurons between ONNX's own operators.
+    - ``cpu``: layers that read events; see ``onnx_snn.passes.use_events``.
+    """
+
+    ANY = "any"
+    CPU = "cpu"
