@@ -311,7 +311,7 @@ class _Network:
             chosen.coding,
             plan.window,
         )
-        count = self._calibrating_samples(plan, samples)
+        count = min(self._calibrating_samples(plan, samples), stats.samples)
         if count:
             with progress_bar("calibrating biases", len(self._neurons)) as advance:
                 steps = plan.schedule.timesteps

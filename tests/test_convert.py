@@ -301,3 +301,9 @@ def test_sources_of_all_kinds(tmp_path):
     expected = _bytes(convert(model, x).model)
     for source in (path, str(path), _bytes(model)):
         assert _bytes(convert(source, x).model) == expected
+
+
+def test_the_report_tells_on_how_many_samples_biases_were_calibrated():
+    x = np.random.default_rng(0).normal(0, 1, (50, 7)).astype(np.float32)
+    report = convert(mlp(Gaussian(1)), x, timesteps=4, holdout=0.2, bias_calibration=True).report
+    assert report.bias_samples == report.calibration_samples == 40
