@@ -15,10 +15,7 @@ draws the time of single layers against the firing rate of their input, and the 
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +28,16 @@ from onnx import TensorProto, helper
 
 import bench_event_conv
 import onnx_snn
-from compare_presets import NETWORKS, ROOT, session_options
+from bench_event_conv import median_seconds
+from compare_presets import NETWORKS, count_spikes, session_options
 from machine import cpu_count, describe_machine, versions
 from onnx_snn.ops import (
     DOMAIN,
     EVENT_CONV,
     EVENT_CONV_ADD_IF_NEURON,
     EVENT_CONV_IF_NEURON,
-    FIRING,
 )
+from spikingjelly_process import run_spikingjelly
 
 CPU = ["CPUExecutionProvider"]
 STEPS = {"mnist": 50, "resnet20": 16, "vgg": 16}
@@ -64,17 +62,6 @@ class Layer:
     rate: float
     operations: float
     seconds: float
-
-
-def median_seconds(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Return the median time of each, all taking turns, after one run to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(1 + repeats):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken[1:]) for name, taken in times.items()}
 
 
 def runner(session: ort.InferenceSession, x: Any) -> Callable[[], Any]:
@@ -154,28 +141,20 @@ def profile(model: onnx.ModelProto, x: Any, args: argparse.Namespace) -> dict[st
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def run_spikingjelly(name: str, data: Any, x: Any, args: argparse.Namespace) -> dict[str, Any]:
+def measure_spikingjelly(name: str, data: Any, x: Any, args: argparse.Namespace) -> dict[str, Any]:
     """Run tools/spikingjelly_speed.py in its environment and return its report."""
     network = NETWORKS[name]
     with tempfile.TemporaryDirectory() as folder:
-        arrays, report = Path(folder) / "data.npz", Path(folder) / "report.json"
+        arrays = Path(folder) / "data.npz"
         np.savez(arrays, calibration=data.calibration[:CALIBRATION_IMAGES], x=x)
-        command = [
+        return run_spikingjelly(
             args.spikingjelly_python,
-            ROOT / "tools" / "spikingjelly_speed.py",
+            "spikingjelly_speed.py",
             *(network.peer, network.model, arrays),
             *("--timesteps", STEPS[name]),
             *("--threads", *range(1, args.threads + 1)),
             *("--repeats", args.repeats),
-            *("--json", report),
-        ]
-        done = subprocess.run(
-            [str(part) for part in command], capture_output=True, text=True, check=False
         )
-        if done.returncode != 0:
-            sys.exit(f"error: SpikingJelly failed\n{done.stderr[-2000:]}")
-        result: dict[str, Any] = json.loads(report.read_text())
-        return result
 
 
 def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -183,7 +162,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     network, steps = NETWORKS[name], STEPS[name]
     data = network.load()
     x = data.x[: args.batch]
-    peer = run_spikingjelly(name, data, x, args) if args.spikingjelly_python else None
+    peer = measure_spikingjelly(name, data, x, args) if args.spikingjelly_python else None
     dense = onnx_snn.convert(
         network.model, data.calibration[:CALIBRATION_IMAGES], timesteps=steps, holdout=0.0
     ).model
@@ -205,7 +184,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     seconds |= median_seconds(slow, min(args.repeats, 3))
     layers = event_layers(events, x, args)
     operations = sum(layer.operations for layer in layers)
-    spikes = spikes_per_neuron(dense, x, steps, args)
+    spikes = count_spikes(dense, x, steps, args)
     result = {
         "network": name,
         "steps": steps,
@@ -222,20 +201,6 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
         result["milliseconds_per_image"]["spikingjelly"] = 1e3 * peer["seconds"][best] / len(x)
         result["spikingjelly_best"] = best
     return result
-
-
-def spikes_per_neuron(
-    model: onnx.ModelProto, x: Any, steps: int, args: argparse.Namespace
-) -> float:
-    """Return the mean number of spikes of a neuron for one image, negative ones too."""
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    spikes = [n.output[0] for n in probe.graph.node if n.domain == DOMAIN and n.op_type in FIRING]
-    for name in spikes:
-        probe.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    session = onnx_snn.create_session(probe, CPU, session_options(args.threads))
-    found = session.run(spikes, {session.get_inputs()[0].name: x})
-    return float(steps * sum(np.abs(s).sum() for s in found) / sum(s.size for s in found))
 
 
 def show(result: Mapping[str, Any], args: argparse.Namespace) -> None:

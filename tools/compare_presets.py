@@ -19,7 +19,6 @@ the readout starts late. Without that environment they are left out:
 import argparse
 import functools
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,6 +39,7 @@ from fetch_mnist import load_mnist
 from machine import cpu_count, describe_machine, versions
 from onnx_snn.ops import DOMAIN, NEURONS
 from onnx_snn.reference import reference
+from spikingjelly_process import run_spikingjelly
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
@@ -259,29 +259,21 @@ def meets_bar(row: Row, result: Mapping[str, Any]) -> bool | None:
     return bool(result["equal_to_quantised"] == 100.0) if row.equals_quantised else None
 
 
-def run_spikingjelly(
+def measure_spikingjelly(
     network: Network, data: Data, timesteps: list[int], args: argparse.Namespace
 ) -> dict[str, Any]:
     """Run tools/spikingjelly_nets.py in its environment and return its report."""
+    assert data.y is not None, "accuracy is compared, which needs labels"
     with tempfile.TemporaryDirectory() as folder:
-        assert data.y is not None, "accuracy is compared, which needs labels"
-        arrays, report = Path(folder) / "data.npz", Path(folder) / "report.json"
+        arrays = Path(folder) / "data.npz"
         np.savez(arrays, calibration=data.calibration, x=data.x, y=data.y)
-        command = [
+        return run_spikingjelly(
             args.spikingjelly_python,
-            ROOT / "tools" / "spikingjelly_nets.py",
+            "spikingjelly_nets.py",
             *(network.peer, network.model, arrays),
             *("--timesteps", *timesteps),
             *("--threads", args.threads),
-            *("--json", report),
-        ]
-        done = subprocess.run(
-            [str(part) for part in command], capture_output=True, text=True, check=False
         )
-        if done.returncode != 0:
-            sys.exit(f"error: SpikingJelly failed\n{done.stderr[-2000:]}")
-        result: dict[str, Any] = json.loads(report.read_text())
-        return result
 
 
 def load(network: Network, limit: int | None) -> Data:
@@ -301,7 +293,7 @@ def compare(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     ann_classes = predict(ann, data.x, 50)
     peer: dict[str, Any] | None = None
     if args.spikingjelly_python and network.peer:
-        peer = run_spikingjelly(network, data, sorted({row.timesteps for row in rows}), args)
+        peer = measure_spikingjelly(network, data, sorted({row.timesteps for row in rows}), args)
     yield {
         "network": name,
         "images": len(data.x),

@@ -12,8 +12,6 @@ SpikingJelly runs as a subprocess in its own environment (see tools/record_spiki
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +23,7 @@ import onnxruntime as ort
 import onnx_snn
 from fetch_mnist import DATA_DIR, Images, Labels, load_mnist
 from machine import describe_machine, versions
+from spikingjelly_process import run_spikingjelly
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS: dict[str, str | float] = {
@@ -39,33 +38,23 @@ CALIBRATION_BATCH = 100
 REFERENCE_IMAGES = 500
 
 
-def run_spikingjelly(
+def measure_spikingjelly(
     args: argparse.Namespace, reference: Path, step_mode: str, limit: int
 ) -> dict[str, Any]:
     """Run tools/spikingjelly_mnist.py in its environment and return its report."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        command = [
-            args.spikingjelly_python,
-            ROOT / "tools" / "spikingjelly_mnist.py",
-            *(args.model, args.calibration, args.test),
-            *("--modes", ",".join(SETTINGS)),
-            *("--timesteps", args.timesteps),
-            *("--batch-size", args.batch_size),
-            *("--threads", args.threads),
-            *("--time-batches", args.time_batches),
-            *("--step-mode", step_mode),
-            *("--limit", limit),
-            *("--reference", reference),
-            *("--json", report),
-        ]
-        done = subprocess.run(
-            [str(part) for part in command], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            sys.exit(f"error: SpikingJelly failed\n{done.stderr[-2000:]}")
-        result: dict[str, Any] = json.loads(report.read_text())
-        return result
+    return run_spikingjelly(
+        args.spikingjelly_python,
+        "spikingjelly_mnist.py",
+        *(args.model, args.calibration, args.test),
+        *("--modes", ",".join(SETTINGS)),
+        *("--timesteps", args.timesteps),
+        *("--batch-size", args.batch_size),
+        *("--threads", args.threads),
+        *("--time-batches", args.time_batches),
+        *("--step-mode", step_mode),
+        *("--limit", limit),
+        *("--reference", reference),
+    )
 
 
 def make_options(args: argparse.Namespace) -> ort.SessionOptions:
@@ -156,8 +145,8 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder) / "reference.npy"
         np.save(reference, probabilities[:REFERENCE_IMAGES])
-        steps = run_spikingjelly(args, reference, "s", limit)
-        multi = run_spikingjelly(args, reference, "m", 0)
+        steps = measure_spikingjelly(args, reference, "s", limit)
+        multi = measure_spikingjelly(args, reference, "m", 0)
 
     rows = {}
     for name, mode in SETTINGS.items():
