@@ -21,7 +21,7 @@ calibration", section 4.1 (bias correction); clipping, repeating and checking ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -218,7 +218,7 @@ def _readout_error(
     part = _cut(network.graph, readout.sources, readout.node.outputs[0].name)
     types = _types(part)
     clock = part.tensors().get(network.timesteps.name, network.timesteps)
-    cut = SpikingGraph(part, clock, network.input_coding, network.coding, network.window)
+    cut = replace(network, graph=part, timesteps=clock)
     record = put_on_schedule(cut, ScheduleOptions(timesteps=timesteps))
     means = _Part(export(part, record, {}), types).run(chunks, spikes)
     fitted, checked = [], []
@@ -352,7 +352,8 @@ def _spiking_part(network: SpikingGraph, layer: _Layer, timesteps: int) -> _Part
     part = _cut(network.graph, layer.sources, layer.neuron.outputs[0].name)
     types = _types(part)
     clock = part.tensors()[network.timesteps.name]
-    cut = SpikingGraph(part, clock, network.input_coding, network.coding, network.window)
+    # Plain means, whatever a readout weighs: what late steps are off by is not the bias's fault.
+    cut = replace(network, graph=part, timesteps=clock, ramp=1)
     neuron = next(node for node in part.nodes if node.name == layer.neuron.name)
     spikes = neuron.outputs[0]
     rank = len(neuron.inputs[0].shape)

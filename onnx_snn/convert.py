@@ -105,6 +105,7 @@ def convert(
     reset: str | None = None,
     granularity: str | None = None,
     bias_calibration: bool | None = None,
+    readout_weights: str | None = None,
     schedule: str = "layer",
     block: int = 1,
     readout: str = "mean",
@@ -146,6 +147,8 @@ def convert(
         bias_calibration: correct biases layer by layer until the mean rate of each channel is
             the ANN's mean activation. Where it is the preset's, large networks (whose spiking
             runs over a few samples take longer than a minute or so) are left as they are.
+        readout_weights: what the steps count in a readout: ``"even"``, or ``"ramp"``: the first
+            ones less; see ``onnx_snn.time_weights``. For coding rate and constant images.
         schedule: ``"layer"``, ``"loop"`` or ``"step"``; see ``onnx_snn.schedule``.
         block: steps evaluated together in ``"loop"``.
         readout: ``"mean"`` over T, or the ``"running"`` mean at every step, [T, N, …].
@@ -186,6 +189,7 @@ def convert(
             granularity=granularity,
             batch_reduction=batch_reduction,
             bias_calibration=bias_calibration,
+            readout_weights=readout_weights,
         )
         options = ScheduleOptions(
             schedule=parse_choice(Schedule, schedule, "schedule"),
@@ -311,6 +315,7 @@ class _Network:
             chosen.coding,
             plan.window,
         )
+        network.ramp = plan.ramp(len(scales))
         count = min(self._calibrating_samples(plan, samples), stats.samples)
         if count:
             with progress_bar("calibrating biases", len(self._neurons)) as advance:

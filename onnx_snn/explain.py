@@ -292,6 +292,7 @@ class _RateProbe:
     def __init__(self, model: onnx.ModelProto) -> None:
         given = ScheduleRecord.of(model)
         network = unschedule(model, given)
+        network.ramp = 1  # rates and currents are plain means
         _check_neurons(network)
         self.neurons = network.neurons()
         self._default = given.timesteps

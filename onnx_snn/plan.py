@@ -8,7 +8,7 @@ from onnx_snn.coding import Coding, InputCoding
 from onnx_snn.errors import OptionError
 from onnx_snn.options import check_positive
 from onnx_snn.presets import Settings
-from onnx_snn.schedule import ScheduleOptions
+from onnx_snn.schedule import ReadoutWeights, ScheduleOptions
 
 _DRAIN = 4
 """Steps that a network may run on after its input, in units of those of the input."""
@@ -39,6 +39,11 @@ class Plan:
     def window(self) -> int | None:
         """With coding drain, the steps during which input and biases are on."""
         return self.timesteps if self.settings.coding is Coding.DRAIN else None
+
+    def ramp(self, layers: int) -> int:
+        """Until which step the weights of the steps grow in a readout; 1: all count alike."""
+        is_late = self.settings.readout_weights is ReadoutWeights.RAMP
+        return 1 << (layers.bit_length() - 1) if is_late and layers else 1
 
     def latency(self, layers: int) -> int:
         """Steps until the last of so many layers has spoken."""

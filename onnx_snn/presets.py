@@ -18,6 +18,7 @@ from onnx_snn.coding import Coding, InputCoding
 from onnx_snn.errors import OptionError
 from onnx_snn.neuron import Neuron
 from onnx_snn.options import parse_choice
+from onnx_snn.schedule import ReadoutWeights
 from onnx_snn.thresholds import Granularity, Mode, Rule
 
 _MOST_LEVELS = 2**16 - 1
@@ -38,6 +39,7 @@ class Preset:
         batch_reduction: how the statistics of batches are put together.
         bias_calibration: whether biases are corrected on the calibration data; None: where
             that takes no longer than a minute or so.
+        readout_weights: what the steps count in a readout; see ``onnx_snn.time_weights``.
     """
 
     mode: str | float = "mse"
@@ -48,6 +50,7 @@ class Preset:
     reset: str = "subtract"
     batch_reduction: str = "exact"
     bias_calibration: bool | None = None
+    readout_weights: str = "even"
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
@@ -60,8 +63,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             batch_reduction="ema",
             bias_calibration=False,
         ),
-        # Half of what rounds best: a spike that came too early cannot be taken back.
-        "binary": Preset(neuron="if", v_init=0.25),
+        # Half of what rounds best, and the first steps count less: a spike that came too early
+        # cannot be taken back.
+        "binary": Preset(neuron="if", v_init=0.25, readout_weights="ramp"),
         "default": Preset(),
         "lossless": Preset(coding="drain", bias_calibration=False),
         "radix": Preset(neuron="if", coding="radix", bias_calibration=False),
@@ -79,6 +83,7 @@ class Settings:
     granularity: Granularity
     batch_reduction: str
     bias_calibration: bool | None
+    readout_weights: ReadoutWeights
 
     def levels(self, timesteps: int) -> int:
         """Levels that thresholds of least squared error are fitted to."""
@@ -110,6 +115,14 @@ def settings(preset: str, input_coding: InputCoding, **given: Any) -> Settings:
         chosen["neuron"] = "signed" if coding is Coding.DRAIN else "if"
     if coding is not Coding.RATE:  # nothing comes too early there, and counts are to be exact
         chosen.setdefault("bias_calibration", False)
+    if coding is not Coding.RATE or input_coding is InputCoding.SEQUENCE:
+        chosen.setdefault("readout_weights", "even")
+        if chosen["readout_weights"] == "ramp":
+            raise OptionError(
+                "readout_weights='ramp' counts the first steps of a constant image less; with "
+                f"coding '{coding.value}' and input_coding '{input_coding.value}' every step is "
+                "part of the number, so leave it out"
+            )
     found = replace(PRESETS[preset], **chosen)
     neuron = Neuron.parse(found.neuron, found.v_init, found.reset)
     coding.check(neuron, input_coding)
@@ -120,4 +133,5 @@ def settings(preset: str, input_coding: InputCoding, **given: Any) -> Settings:
         granularity=parse_choice(Granularity, found.granularity, "granularity"),
         batch_reduction=found.batch_reduction,
         bias_calibration=found.bias_calibration,
+        readout_weights=parse_choice(ReadoutWeights, found.readout_weights, "readout_weights"),
     )

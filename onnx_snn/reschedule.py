@@ -112,7 +112,9 @@ def unschedule(model: onnx.ModelProto, record: ScheduleRecord) -> SpikingGraph:
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     if not record.timesteps_input:  # the name is free only now that what computed T is gone
         timesteps.name = unique_name(graph, "T")
-    return SpikingGraph(graph, timesteps, record.input_coding, record.coding, record.window)
+    return SpikingGraph(
+        graph, timesteps, record.input_coding, record.coding, record.window, record.ramp
+    )
 
 
 def _without_default(model: onnx.ModelProto, name: str) -> onnx.ModelProto:

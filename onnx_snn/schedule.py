@@ -35,6 +35,13 @@ class Readout(StrEnum):
     RUNNING = "running"
 
 
+class ReadoutWeights(StrEnum):
+    """What steps count in a readout: all alike, or the first ones less."""
+
+    EVEN = "even"
+    RAMP = "ramp"
+
+
 @dataclass(frozen=True)
 class ScheduleOptions:
     """How a spiking network is to be run.
@@ -114,6 +121,7 @@ class ScheduleRecord:
     Attributes:
         schedule, readout, input_coding, coding, timesteps, block: as asked for.
         window: for drain, the steps during which input and biases are on.
+        ramp: until which step the weights of the steps grow in a readout.
         timesteps_input: name of the graph input T; empty where a sequence tells T.
         silent: name of the graph output that tells whether all neurons have fallen silent.
         readouts: pairs of the rows [T·N, …] and their mean.
@@ -132,6 +140,7 @@ class ScheduleRecord:
     timesteps_input: str
     coding: Coding = Coding.RATE
     window: int | None = None
+    ramp: int = 1
     silent: str = ""
     readouts: list[list[str]] = field(default_factory=list)
     crossings: list[CrossingRecord] = field(default_factory=list)

@@ -63,6 +63,7 @@ class SpikingGraph:
         input_coding: how samples are shown.
         coding: how T steps carry a number.
         window: for drain, the steps during which input and biases are on; else None.
+        ramp: until which step the weights of the steps grow in a readout; 1: all count alike.
     """
 
     graph: gs.Graph
@@ -70,10 +71,16 @@ class SpikingGraph:
     input_coding: InputCoding
     coding: Coding = Coding.RATE
     window: int | None = None
+    ramp: int = 1
 
     @property
     def weights(self) -> TimeWeights:
+        """Of the steps inside the network."""
         return TimeWeights(self.coding, self.window)
+
+    @property
+    def readout_weights(self) -> TimeWeights:
+        return TimeWeights(self.coding, self.window, self.ramp)
 
     def neurons(self) -> list[gs.Node]:
         """Neurons that keep a state from step to step."""

@@ -35,9 +35,10 @@ def _spiking(model, levels, neuron="if", coding=Coding.RATE, window=None, shown=
     return spike(graph, analyse(graph), kind, InputCoding(shown), coding, window), ann
 
 
-def _calibrated(model, feeds, timesteps, levels, *, steps=None, **options):
+def _calibrated(model, feeds, timesteps, levels, *, steps=None, ramp=1, **options):
     """Corrections, and the network's outputs after it has been calibrated on the same data."""
     network, ann = _spiking(model, levels, **options)
+    network.ramp = ramp
     corrections = calibrate_biases(network, ann, _batches(feeds), steps or timesteps)
     record = put_on_schedule(network, ScheduleOptions(timesteps=steps or timesteps))
     session = create_session(export(network.graph, record, {}), ["CPUExecutionProvider"])
@@ -266,16 +267,28 @@ def test_refusals():
         calibrate_biases(network, ann, _batches({"x": x}), 4, samples=0)
 
 
-@pytest.mark.parametrize("coding", [Coding.RATE, Coding.DRAIN])
-def test_the_mean_scores_become_those_of_the_ann(coding):
+@pytest.mark.parametrize(
+    ("coding", "ramp"), [(Coding.RATE, 1), (Coding.RATE, 2), (Coding.DRAIN, 1)]
+)
+def test_the_mean_scores_become_those_of_the_ann(coding, ramp):
     layers, timesteps = _layers(3), 4
     # Every sample twice, so that the ones fitted to are the ones checked on.
     x = np.random.default_rng(2).normal(size=(40, 10)).astype(np.float32).repeat(2, axis=0) / 2
     model = _mlp(layers)
-    options = {"coding": coding, "neuron": "if"}
+    options = {"coding": coding, "neuron": "if", "ramp": ramp}
     if coding is Coding.DRAIN:
         options |= {"neuron": "signed", "window": timesteps, "steps": 24}
     scores = _calibrated(model, {"x": x}, timesteps, _ones(model), **options)[1]
     w, b = layers[-1]
     expected = _activations(layers, x)[-1] @ w + b
     np.testing.assert_allclose(scores.mean(axis=0), expected.mean(axis=0), atol=1e-5)
+
+
+def test_rates_are_plain_means_however_a_readout_weighs_steps():
+    layers = _layers(4)
+    model = _mlp(layers)
+    x = np.random.default_rng(3).normal(size=(60, 10)).astype(np.float32) / 2
+    even, ramp = (_calibrated(model, {"x": x}, 8, _ones(model), ramp=r)[0] for r in (1, 2))
+    assert even.keys() == ramp.keys()
+    for name, values in even.items():
+        np.testing.assert_array_equal(ramp[name], values)

@@ -572,6 +572,12 @@ class TestRefusals:
             ({"drain_steps": 4}, "belongs to coding 'drain'"),
             ({"coding": "drain", "neuron": "signed", "drain_steps": 0}, "drain_steps"),
             ({"coding": "spikes"}, "coding"),
+            ({"readout_weights": "late"}, "readout_weights must be one of"),
+            ({"readout_weights": "ramp", "coding": "radix"}, "coding 'radix'"),
+            (
+                {"readout_weights": "ramp", "input_coding": "sequence"},
+                "input_coding 'sequence'",
+            ),
         ],
     )
     def test_options_that_contradict_each_other(self, options, message):

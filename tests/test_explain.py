@@ -93,6 +93,12 @@ def test_t_and_the_number_of_samples_can_be_chosen():
             explain(snn, net.x, net.model, **{option: 0})
 
 
+def test_rates_are_plain_means_however_a_readout_weighs_steps():
+    net = TwoLayers(lambda net, s: s, samples=5)
+    expected = explain(net.convert(timesteps=12), net.x, net.model)
+    assert explain(net.convert(timesteps=12, readout_weights="ramp"), net.x, net.model) == expected
+
+
 def test_a_constant_sequence_is_the_image():
     net = TwoLayers(lambda net, s: s, samples=5)
     constant = net.convert(timesteps=40)

@@ -191,6 +191,20 @@ def test_timesteps_become_the_default():
     np.testing.assert_array_equal(play(longer, {"x": x}, 4)["y"], expected[3])
 
 
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_the_weights_of_the_first_steps_stay(form):
+    x = Dyadic(2)(8, 7, step=1 / 8)
+    schedule, block, readout = form
+    options = {"neuron": "if", "timesteps": T, "readout_weights": "ramp"}
+    direct = _converted(**options, schedule=schedule, block=block, readout=readout)
+    moved = reschedule(_converted(**options), schedule=schedule, block=block, readout=readout)
+    there_and_back = reschedule(reschedule(direct, schedule="loop"), schedule=schedule, block=block)
+    expected = play(direct, {"x": x})["y"]
+    for model in (moved, there_and_back):
+        assert ScheduleRecord.of(model).ramp == 2
+        np.testing.assert_array_equal(play(model, {"x": x})["y"], expected)
+
+
 @pytest.mark.parametrize("v_init", [0.0, 0.75])
 def test_the_first_membrane_stays(v_init):
     model = cnn(Dyadic(3))

@@ -9,18 +9,24 @@ from onnx_snn.coding import Coding
 from onnx_snn.emit import Emitter
 from onnx_snn.time_weights import TimeWeights
 
-EVERY_FORM = pytest.mark.parametrize(
-    ("coding", "window"), [("rate", None), ("two_phase", None), ("drain", 3), ("radix", None)]
-)
+FORMS = [
+    TimeWeights(Coding.RATE),
+    TimeWeights(Coding.TWO_PHASE),
+    TimeWeights(Coding.DRAIN, window=3),
+    TimeWeights(Coding.RADIX),
+    TimeWeights(Coding.RATE, ramp=2),
+    TimeWeights(Coding.RATE, ramp=4),
+]
+EVERY_FORM = pytest.mark.parametrize("weights", FORMS, ids=str)
 EVERY_TYPE = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
-def _weights(coding, window, steps):
-    """w_t and W_t for t = 1 … steps."""
+def _expected(weights, steps):
+    """w_t and W_t for t = 1 … steps; W_t is their sum, of those at which anything comes in."""
     t = np.arange(1, steps + 1)
-    if coding == "radix":
-        return 2.0**-t, 1 - 2.0**-t
-    return np.ones(steps), np.minimum(t, window or steps).astype(float)
+    is_radix = weights.coding is Coding.RADIX
+    w = 2.0**-t if is_radix else np.minimum(t / weights.ramp, 1)
+    return w, np.cumsum(np.where(t <= (weights.window or steps), w, 0))
 
 
 def _evaluate(write, sequence, *, past=0, steps=None):
@@ -49,28 +55,27 @@ def _sequence(dtype, steps=6, axes=2):
 @EVERY_FORM
 @EVERY_TYPE
 @pytest.mark.parametrize("axes", [1, 3])
-def test_a_window_is_weighted_and_back(coding, window, dtype, axes):
-    weights = TimeWeights(Coding(coding), window)
+@pytest.mark.parametrize("past", [0, 3])
+def test_steps_are_weighted_and_back(weights, dtype, axes, past):
     x = _sequence(dtype, axes=axes)
-    w, _ = _weights(coding, window, len(x))
-    w = w.reshape(-1, *[1] * axes)
+    w, _ = _expected(weights, past + len(x))
+    w = w[past:].reshape(-1, *[1] * axes)
 
     def weighted(emit, tensor, past, count):
-        return emit.node("Identity", [weights.weighted(emit, tensor, count)])
+        return emit.node("Identity", [weights.weighted(emit, tensor, past, count)])
 
     def unweighted(emit, tensor, past, count):
-        return emit.node("Identity", [weights.unweighted(emit, tensor, count)])
+        return emit.node("Identity", [weights.unweighted(emit, tensor, past, count)])
 
     # Powers of two and small multiples of 1/8: all exact.
-    np.testing.assert_array_equal(_evaluate(weighted, x), x * w)
-    np.testing.assert_array_equal(_evaluate(unweighted, (x * w).astype(dtype)), x)
+    np.testing.assert_array_equal(_evaluate(weighted, x, past=past), x * w)
+    np.testing.assert_array_equal(_evaluate(unweighted, (x * w).astype(dtype), past=past), x)
 
 
 @EVERY_FORM
 @EVERY_TYPE
 @pytest.mark.parametrize("past", [0, 2, 5])
-def test_the_weight_of_the_steps_so_far(coding, window, dtype, past):
-    weights = TimeWeights(Coding(coding), window)
+def test_the_weight_of_the_steps_so_far(weights, dtype, past):
 
     def elapsed(emit, tensor, past, count):
         return weights.elapsed(emit, past, count, tensor)
@@ -79,22 +84,21 @@ def test_the_weight_of_the_steps_so_far(coding, window, dtype, past):
     actual = _evaluate(elapsed, x, past=past)
     assert actual.dtype == dtype
     assert actual.shape == (4, 1, 1)
-    _, total = _weights(coding, window, past + 4)
+    _, total = _expected(weights, past + 4)
     np.testing.assert_array_equal(actual.ravel(), total[past:].astype(dtype))
 
 
 @EVERY_FORM
 @EVERY_TYPE
 @pytest.mark.parametrize("steps", [1, 3, 8])
-def test_the_weight_of_all_steps(coding, window, dtype, steps):
-    weights = TimeWeights(Coding(coding), window)
+def test_the_weight_of_all_steps(weights, dtype, steps):
 
     def total(emit, tensor, past, count):
         return weights.total(emit, count, tensor)
 
     actual = _evaluate(total, _sequence(dtype), steps=steps)
     assert actual.shape == ()
-    assert actual == _weights(coding, window, steps)[1][-1].astype(dtype)
+    assert actual == _expected(weights, steps)[1][-1].astype(dtype)
 
 
 @pytest.mark.parametrize("past", [0, 2, 3, 9])
@@ -111,13 +115,13 @@ def test_the_gate_is_open_in_the_window(past, dtype):
     np.testing.assert_array_equal(actual.ravel(), expected)
 
 
+@pytest.mark.parametrize("weights", [form for form in FORMS if form.window is None], ids=str)
 @EVERY_TYPE
-def test_many_steps_of_radix_do_not_overflow(dtype):
-    weights = TimeWeights(Coding.RADIX)
+def test_the_mean_of_many_ones_is_one(weights, dtype):
     x = np.ones((64, 1, 1), dtype)
 
     def mean(emit, tensor, past, count):
-        weighted = weights.weighted(emit, tensor, count)
+        weighted = weights.weighted(emit, tensor, past, count)
         total = emit.node("ReduceSum", [weighted], dtype=dtype, keepdims=0)
         return emit.node("Div", [total, weights.total(emit, count, tensor)], dtype=dtype)
 

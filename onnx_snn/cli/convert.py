@@ -149,6 +149,14 @@ def convert(
             rich_help_panel=_CALIBRATION,
         ),
     ] = None,
+    readout_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="What the steps count in a readout: even, or ramp (the first ones less).",
+            show_default=_BY_PRESET,
+            rich_help_panel=_TIME,
+        ),
+    ] = None,
     schedule: Annotated[
         str,
         typer.Option(
@@ -257,6 +265,7 @@ def convert(
         reset=reset,
         granularity=granularity,
         bias_calibration=bias_calibration,
+        readout_weights=readout_weights,
         schedule=schedule,
         block=block,
         readout=readout,

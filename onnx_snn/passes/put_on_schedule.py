@@ -63,6 +63,7 @@ def put_on_schedule(network: SpikingGraph, options: ScheduleOptions) -> Schedule
         input_coding=network.input_coding,
         coding=network.coding,
         window=network.window,
+        ramp=network.ramp,
         silent=silence or "",
         timesteps=options.timesteps,
         block=options.block,

@@ -47,11 +47,11 @@ def cross_time(node: gs.Node, weights: TimeWeights, steps: Steps) -> list[gs.Nod
     if node.attrs["averages"]:
         elapsed = weights.elapsed(emit, start, timesteps, sequence)
     if node.op == ACCUMULATE:
-        weighted = weights.weighted(emit, sequence, timesteps)
+        weighted = weights.weighted(emit, sequence, start, timesteps)
         values = _accumulate(emit, weighted, state, elapsed)
     else:
         changes = _difference(emit, sequence, state, elapsed, wide)
-        values = weights.unweighted(emit, changes, timesteps)
+        values = weights.unweighted(emit, changes, start, timesteps)
     if dtype == wide:
         emit.join_time(values, into=result)
     else:

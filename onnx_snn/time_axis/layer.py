@@ -23,17 +23,20 @@ def layer(network: SpikingGraph, readout: Readout, sequences: list[Sequence]) ->
         readout: the mean over T, or the running mean.
         sequences: what ``open_inputs`` gave.
     """
-    graph, weights, steps = network.graph, network.weights, Steps(network.timesteps)
+    graph, steps = network.graph, Steps(network.timesteps)
+    inside, weights = network.weights, network.readout_weights
     graph.nodes[:0] = fold_sequences(network, sequences)
     for node in network.crossings():
-        replace(graph, node, cross_time(node, weights, steps))
+        replace(graph, node, cross_time(node, inside, steps))
     for node in network.readouts():
         nodes: list[gs.Node] = []
         emit = Emitter(nodes, node.name)
         (rows,), mean = take_apart(node)
         currents = emit.split_time(rows, steps.count)
         if readout is Readout.RUNNING:
-            sums = sums_so_far(emit, weights.weighted(emit, currents, steps.count))
+            sums = sums_so_far(
+                emit, weights.weighted(emit, currents, steps.start(emit), steps.count)
+            )
             running_mean(emit, weights, sums, steps, mean)
         else:
             mean_over_time(emit, weights, currents, steps.count, into=mean)

@@ -151,14 +151,15 @@ def _read_out(
     network: SpikingGraph, block: _Block, node: gs.Node, readout: Readout, after: Emitter
 ) -> None:
     """Sum up in the block, and behind the Loop (``after``) divide."""
-    emit, carried, weights = block.emit, block.carried, network.weights
+    emit, carried, weights = block.emit, block.carried, network.readout_weights
     (rows,), mean = take_apart(node)
     currents = emit.split_time(rows, block.steps.count)
+    weighted = weights.weighted(emit, currents, block.steps.start(emit), block.steps.count)
     before, now = carried.add_zero(f"{node.name}/sum", rows.dtype, rows)
     total = carried.finals[-1]
-    add_up(emit, currents, before, now)
+    add_up(emit, weighted, before, now)
     if readout is Readout.RUNNING:
-        sums = sums_so_far(emit, currents, before)
+        sums = sums_so_far(emit, weighted, before)
         missing = emit.node("Sub", [block.size, block.steps.count])
         padded = _pad_steps(emit, sums, missing)
         scanned = carried.scan(f"{node.name}/sums", rows.dtype, padded)

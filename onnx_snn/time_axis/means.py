@@ -29,7 +29,7 @@ def mean_over_time(
     into: gs.Variable | None = None,
 ) -> gs.Variable:
     """The mean of a whole window [T, N, …]: [N, …]."""
-    weighted = weights.weighted(emit, sequence, count)
+    weighted = weights.weighted(emit, sequence, emit.const(0), count)
     total = emit.node("ReduceSum", [weighted, emit.const([0])], dtype=sequence.dtype, keepdims=0)
     weight = weights.total(emit, count, total)
     return emit.node("Div", [total, weight], dtype=sequence.dtype, into=into)

@@ -28,7 +28,7 @@ def step(network: SpikingGraph, readout: Readout, sequences: list[Sequence]) -> 
     Returns:
         The states of the file.
     """
-    graph, weights = network.graph, network.weights
+    graph, weights = network.graph, network.readout_weights
     states = _States(graph)
     _open_states(network, states)
     head = fold_sequences(network, sequences)
@@ -36,16 +36,17 @@ def step(network: SpikingGraph, readout: Readout, sequences: list[Sequence]) -> 
     graph.nodes[:0] = head
     steps = Steps(network.timesteps, past, states.add_zero)
     for node in network.crossings():
-        replace(graph, node, cross_time(node, weights, steps))
+        replace(graph, node, cross_time(node, network.weights, steps))
     for node in network.readouts():
         nodes: list[gs.Node] = []
         emit = Emitter(nodes, node.name)
         (rows,), mean = take_apart(node)
         before, after = states.add_zero(f"{node.name}/sum", rows.dtype, rows)
         currents = emit.split_time(rows, steps.count)
-        add_up(emit, currents, before, after)
+        weighted = weights.weighted(emit, currents, past, steps.count)
+        add_up(emit, weighted, before, after)
         if readout is Readout.RUNNING:
-            running_mean(emit, weights, sums_so_far(emit, currents, before), steps, mean)
+            running_mean(emit, weights, sums_so_far(emit, weighted, before), steps, mean)
         else:
             mean_of_sum(emit, weights, after, now, mean)
         replace(graph, node, nodes)

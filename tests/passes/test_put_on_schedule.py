@@ -181,6 +181,22 @@ def test_readout_of_the_mean(schedule, block):
     _assert_equal(play(snn, {"x": case.x}), expected)
 
 
+@NATIVE
+@EVERY_SCHEDULE
+@pytest.mark.parametrize("readout", ["mean", "running"])
+def test_a_readout_that_counts_the_first_steps_less(schedule, block, readout, use_native):
+    case = Case("cnn")
+    snn = case.convert(schedule=schedule, block=block, readout=readout, readout_weights="ramp")
+    currents = case.simulate(20).outputs["y"]
+    layers = len(relus(case.model))
+    assert 2 <= layers < 4  # so that the weights are ½, 1, 1, …
+    weights = np.array([0.5] + [1] * 19, np.float32).reshape(-1, *[1] * (currents.ndim - 1))
+    expected = np.cumsum(weights * currents, axis=0) / np.cumsum(weights, axis=0)
+    actual = play(snn, {"x": case.x}, use_native=use_native)["y"]
+    np.testing.assert_array_equal(actual, expected if readout == "running" else expected[-1])
+    assert not np.array_equal(expected, case.expected(20)["y"])
+
+
 class TestStep:
     @NATIVE
     @pytest.mark.parametrize("block", [1, 7])
