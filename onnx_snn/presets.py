@@ -63,9 +63,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             batch_reduction="ema",
             bias_calibration=False,
         ),
-        # Half of what rounds best, and the first steps count less: a spike that came too early
-        # cannot be taken back.
-        "binary": Preset(neuron="if", v_init=0.25, readout_weights="ramp"),
+        # A spike that came too early cannot be taken back: let the first steps count less.
+        "binary": Preset(neuron="if", readout_weights="ramp"),
         "default": Preset(),
         "lossless": Preset(coding="drain", bias_calibration=False),
         "radix": Preset(neuron="if", coding="radix", bias_calibration=False),

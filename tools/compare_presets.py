@@ -214,7 +214,8 @@ def measure(
     converted = time.perf_counter()
     steps = snn.report.timesteps
     batch_size = max(1, network.rows // steps)
-    classes = predict(open_session(snn.model, args.threads), data.x, batch_size)
+    shown = onnx_snn.reschedule(snn.model, target=args.target)
+    classes = predict(open_session(shown, args.threads), data.x, batch_size)
     done = time.perf_counter()
     few = data.x[: min(batch_size, SPIKES_IMAGES)]
     result: dict[str, Any] = {
@@ -367,6 +368,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--limit", type=int, help="number of test images")
     parser.add_argument("--spikingjelly-python", type=Path, metavar="PATH")
+    parser.add_argument("--target", choices=["any", "cpu"], default="any", help="see convert")
     parser.add_argument("--threads", type=int, default=cpu_count())
     parser.add_argument("--json", type=Path, help="where to write the result")
     return parser.parse_args()
@@ -379,7 +381,7 @@ def main() -> None:
     missing = [NETWORKS[name].model for name in args.models if not NETWORKS[name].model.exists()]
     if missing:
         sys.exit(f"error: {missing[0]} is missing; the script that makes it is named in {__file__}")
-    print(f"{describe_machine()}, {args.threads} threads")
+    print(f"{describe_machine()}, {args.threads} threads, target {args.target}")
     print(", ".join(f"{name} {number}" for name, number in numbers.items()) + "\n")
     print(HEAD, flush=True)
     networks, rows = [], []
