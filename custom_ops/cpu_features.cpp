@@ -14,6 +14,10 @@
 #else
 #include <cpuid.h>
 #endif
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 namespace onnx_snn {
@@ -92,10 +96,27 @@ bool cpu_has_avx512() {
 #endif
 }
 
+bool cpu_has_amx() {
+#if defined(ONNX_SNN_X86) && defined(__linux__)
+  if (!cpu_has_avx512()) return false;
+  const uint32_t d = cpuid(7, 0).d;
+  if (!bit(d, 24) || !bit(d, 25) || !saves(0x60000)) return false;
+  // Linux wants to be asked, once in a process, for the memory that it saves tiles in.
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool is_granted = syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+  return is_granted;
+#else
+  return false;
+#endif
+}
+
 InstructionSet required_instruction_set() {
   const char* asked = std::getenv("ONNX_SNN_ISA");
   const bool any = asked == nullptr || *asked == '\0';
   const auto wants = [&](const char* name) { return any || std::strcmp(asked, name) == 0; };
+#ifdef ONNX_SNN_AMX_KERNELS
+  if (wants("amx") && cpu_has_amx()) return InstructionSet::kAmx;
+#endif
 #ifdef ONNX_SNN_X86_KERNELS
   if (wants("avx512") && cpu_has_avx512()) return InstructionSet::kAvx512;
   if (wants("avx2") && cpu_has_avx2()) return InstructionSet::kAvx2;

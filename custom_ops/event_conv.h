@@ -4,8 +4,10 @@
 // x [steps * images, height, width, channels] are events: small integers, nearly all of them 0. A
 // current is the bias and then, in this order, value * weight of every event under the kernel:
 // kernel rows, kernel columns and channels, each upwards; then the same of the second convolution.
-// So every way to compute it gives the same bits, and neither threads nor the choice between events
-// and the dense form show in a result.
+// So these ways to compute it give the same bits, and neither threads nor the choice among them
+// show in a result. The form of tiles, where a processor has them, is the exception: it adds up
+// integers, without rounding, and rounds the weights to 22 bits of the greatest of an output and
+// the sum once. Where weights fit in that, as in networks whose sums are exact, it gives the same.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +40,15 @@ struct ConvBlock {
   int64_t first_channel;  // of the output
   int64_t channels;       // of them that exist
   int64_t group;
+
+  // For the form of tiles; null: not in it. Of 16 channels after the other: of 64 inputs in the
+  // order of `weights`, the last of them zeros, the limbs, lowest first: [inputs / 4, 16, 4].
+  // weight = (limb0 + 256 * limb1 + 65536 * limb2) * scale of the channel
+  const int8_t* limbs;
+  const float* scales;  // [width]
 };
+
+constexpr int64_t kLimbs = 3, kTileInputs = 64;
 
 constexpr int64_t kBlockStep = 16;
 
@@ -49,7 +59,7 @@ constexpr int64_t kBlockStep = 16;
 //     offsets [groups, width + 1]     into entries: those of a pixel, in one group
 //     entries                         pixel * channels of a group + channel in the group, ascending
 //     values                          of the entries, as float; only where not is_unit
-// or, of the dense form, the values [padded width, channels] as float.
+// or, of the form kValues, the values [padded width, channels] as float.
 constexpr int64_t kRowsTogether = 8;
 
 // Whether the kernel ever comes to lie on an input row.
@@ -64,6 +74,10 @@ inline int64_t row_groups(const ConvShape& s) {
   return (s.height + kRowsTogether - 1) / kRowsTogether;
 }
 
+// How currents are added up: event by event; of all values, zeros too, in vectors or in tiles; or
+// channel by channel.
+enum class Form { kEvents, kValues, kTiles, kChannels };
+
 // A convolution whose currents are added up.
 struct ConvSource {
   ConvShape shape;
@@ -71,9 +85,11 @@ struct ConvSource {
   const ConvBlock* blocks;
   bool is_depthwise;  // a channel of its own for each output
 
-  bool is_dense;  // lists hold values instead of events
-  int32_t* rows;  // lists [image_count, step_count, row_groups, list_size]; none if depthwise
+  Form form;
+  int32_t* rows;  // lists [image_count, step_count, row_groups, list_size] of events or values
   int64_t list_size;
+
+  bool has_lists() const { return form == Form::kEvents || form == Form::kValues; }
 };
 
 constexpr int kMostSources = 2;

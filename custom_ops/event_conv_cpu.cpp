@@ -77,6 +77,16 @@ float rate_of(const EventConvKernels& kernels, const ConvSource& source) {
   return static_cast<float>(active) / static_cast<float>(seen);
 }
 
+Form form_of(const EventConvKernels& kernels, const ConvSource& source, float rate) {
+  constexpr int64_t kEnoughRows = 8;  // half a tile
+  const ConvShape& s = source.shape;
+  if (source.is_depthwise) return Form::kChannels;
+  const bool has_tiles = source.blocks->limbs != nullptr &&
+                         s.steps * std::min(s.out_width, kTilePixels) >= kEnoughRows;
+  if (has_tiles && rate >= kernels.tiles_from) return Form::kTiles;
+  return rate >= kernels.dense_from ? Form::kValues : Form::kEvents;
+}
+
 // Calls body(i) for i in [0, count), in parts that are worth a thread's while: `work` is about what
 // one i costs, in nanoseconds.
 template <typename Body>
@@ -107,7 +117,7 @@ void run_part(const EventConvKernels& kernels, const EventConvCall& call, float 
               const Parallel& parallel) {
   for (int k = 0; k < call.source_count; ++k) {
     const ConvSource& source = call.sources[k];
-    if (source.is_depthwise) continue;
+    if (!source.has_lists()) continue;
     const int64_t groups = row_groups(source.shape);
     share_out([&](int64_t i) { kernels.list_rows(call, source, i); },
               call.image_count * call.step_count * groups,
@@ -123,8 +133,11 @@ void run_part(const EventConvKernels& kernels, const EventConvCall& call, float 
 }  // namespace
 
 const EventConvKernels& event_conv_kernels(InstructionSet set) {
+#ifdef ONNX_SNN_AMX_KERNELS
+  if (set == InstructionSet::kAmx) return kEventConvAmx;
+#endif
 #ifdef ONNX_SNN_X86_KERNELS
-  if (set == InstructionSet::kAvx512) return kEventConvAvx512;
+  if (set >= InstructionSet::kAvx512) return kEventConvAvx512;
   if (set == InstructionSet::kAvx2) return kEventConvAvx2;
 #endif
   static_cast<void>(set);
@@ -142,9 +155,9 @@ void run_event_conv(const EventConvKernels& kernels, EventConvCall call, const P
     const float rate = rate_of(kernels, source);
     events +=
         rate * static_cast<float>(from.kernel_height * from.kernel_width * from.group_channels());
-    source.is_dense = rate >= kernels.dense_from;
+    source.form = form_of(kernels, source, rate);
     source.list_size = list_size_of(from);
-    step_sizes[k] = source.is_depthwise ? 0 : row_groups(from) * source.list_size;
+    step_sizes[k] = source.has_lists() ? row_groups(from) * source.list_size : 0;
     step_size += step_sizes[k];
   }
 

@@ -11,7 +11,8 @@ namespace onnx_snn {
 
 struct EventConvKernels {
   int64_t block_width;  // of the weights
-  float dense_from;     // the share of active inputs from which on the dense form is faster
+  float dense_from;     // the share of active inputs from which on the form kValues is faster
+  float tiles_from;     // the same of kTiles; above 1: there is none
   int64_t (*count)(const int8_t* x, int64_t size);  // values other than 0
   void (*list_rows)(const EventConvCall& call, const ConvSource& source,
                     int64_t list);  // of image_count * step_count * row_groups
@@ -22,6 +23,7 @@ struct EventConvKernels {
 extern const EventConvKernels kEventConvPlain;
 extern const EventConvKernels kEventConvAvx2;
 extern const EventConvKernels kEventConvAvx512;
+extern const EventConvKernels kEventConvAmx;
 
 const EventConvKernels& event_conv_kernels(InstructionSet set);
 

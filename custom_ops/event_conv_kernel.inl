@@ -7,6 +7,9 @@
 #include "event_conv_cpu.h"
 #include "event_conv_vector.inl"
 #include "if_neuron_block.inl"
+#if defined(__AMX_INT8__)
+#include "event_conv_tiles.inl"
+#endif
 
 namespace onnx_snn {
 namespace {
@@ -68,7 +71,7 @@ void list_rows(const EventConvCall& call, const ConvSource& source, int64_t inde
     if (!is_read(s, first + row)) continue;
     words[row] = static_cast<int32_t>(to - words);
     const int8_t* from = x + (first + row) * s.width * s.channels;
-    if (source.is_dense) {
+    if (source.form == Form::kValues) {
       write_values(s, from, reinterpret_cast<float*>(to));
       to += padded_width(s) * s.channels;
     } else {
@@ -364,19 +367,19 @@ void add_up_all_values(const Tile& tile, const float* start, int64_t start_step,
   }
 }
 
-// The events [height, width, channels] of the image of a tile, from its first channel on.
-inline const int8_t* channels_of(const Tile& tile) {
+// The events [height, width, channels] of the image of a tile.
+inline const int8_t* image_of(const Tile& tile) {
   const EventConvCall& call = tile.call;
   const ConvShape& s = tile.source.shape;
   const int64_t rows = (call.first_step + tile.step) * s.images + call.first_image + tile.image;
-  return tile.source.x + rows * s.height * s.width * s.channels + tile.block.first_channel;
+  return tile.source.x + rows * s.height * s.width * s.channels;
 }
 
 // Whether no pixel of a tile sees an event, of a kernel of 1x1 without padding.
 bool is_silent(const Tile& tile) {
   const ConvShape& s = tile.source.shape;
   const int64_t pixel = tile.y * s.stride_y * s.width + tile.x * s.stride_x;
-  const int8_t* values = channels_of(tile) + pixel * s.channels;
+  const int8_t* values = image_of(tile) + tile.block.first_channel + pixel * s.channels;
   const int64_t size = tile.block.channels;
   for (int64_t p = 0; p < tile.pixels; ++p, values += s.stride_x * s.channels) {
     uint64_t seen = 0;
@@ -397,7 +400,7 @@ void add_up_channels(const Tile& tile, const float* start, int64_t start_step, f
   const ConvShape& s = tile.source.shape;
   const int64_t width = tile.block.width;
   if (start == currents && is_silent(tile)) return;  // a shortcut
-  const int8_t* image = channels_of(tile);
+  const int8_t* image = image_of(tile) + tile.block.first_channel;
   for (int64_t pixel = 0; pixel < tile.pixels; ++pixel) {
     const float* from = start + pixel * start_step;
     float* sum = currents + pixel * width;
@@ -431,11 +434,48 @@ void add_up_channels(const Tile& tile, const float* start, int64_t start_step, f
   }
 }
 
+#if defined(__AMX_INT8__)
+
+constexpr float kTilesFrom = 0.06f;
+
+// The currents [steps, pixels, width] of a tile.
+void add_up_tiles(const Tile& tile, int64_t steps, const float* start, int64_t start_step,
+                  float* currents) {
+  alignas(64) int8_t matrix[kMatrixBytes + kVector];
+  const ConvShape& s = tile.source.shape;
+  const Tiles tiles;
+  const int64_t inputs = s.kernel_height * s.kernel_width * s.group_channels();
+  const int64_t row_size = (inputs + kTileInputs - 1) / kTileInputs * kTileInputs;
+  const int64_t most = kMatrixBytes / row_size / kTileRows * kTileRows;
+  const int64_t rows = steps * tile.pixels;
+  const int64_t image_size = s.height * s.width * s.channels;
+  const int8_t* const end = tile.source.x + s.steps * s.images * image_size;
+  const int8_t* const events = image_of(tile) + tile.block.group * s.group_channels();
+  for (int64_t first = 0; first < rows; first += most) {
+    const int64_t count = rows - first < most ? rows - first : most;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t step = (first + i) / tile.pixels, pixel = (first + i) % tile.pixels;
+      const int8_t* x = events + step * s.images * image_size;
+      write_row(s, x, end, tile.y, tile.x + pixel, row_size, matrix + i * row_size);
+    }
+    multiply_rows(tile.block, matrix, row_size, first, count, start, start_step, currents);
+  }
+}
+
+#else
+
+void add_up_tiles(const Tile&, int64_t, const float*, int64_t, float*) {}  // never asked for
+constexpr float kTilesFrom = 2.0f;
+
+#endif
+
 using AddUp = void (*)(const Tile& tile, const float* start, int64_t start_step, float* currents);
 
+// null: the form of tiles.
 AddUp choose_add_up(const ConvSource& source, int64_t width) {
-  if (source.is_depthwise) return add_up_channels;
-  if (source.is_dense) return add_up_all_values;
+  if (source.form == Form::kTiles) return nullptr;
+  if (source.form == Form::kChannels) return add_up_channels;
+  if (source.form == Form::kValues) return add_up_all_values;
   constexpr int kStep = kBlockStep / Vector::size;
   switch (width / kBlockStep) {
     case 1:
@@ -454,12 +494,36 @@ AddUp choose_add_up(const ConvSource& source, int64_t width) {
   }
 }
 
+// The currents [steps, pixels, width] of a tile.
+void add_up_steps(AddUp add_up, Tile tile, int64_t steps, const float* start, int64_t start_step,
+                  float* currents) {
+  if (add_up == nullptr) return add_up_tiles(tile, steps, start, start_step, currents);
+  for (int64_t i = 0; i < steps; ++i, ++tile.step) {
+    add_up(tile, start, start_step, currents);
+    start += tile.pixels * start_step;
+    currents += tile.pixels * tile.block.width;
+  }
+}
+
+// Steps whose currents are added up together, of so many rows [steps, pixels] at most.
+constexpr int64_t kMostRows = 128;
+
+int64_t steps_together(const EventConvCall& call, int64_t pixels) {
+  bool has_tiles = false;
+  for (int k = 0; k < call.source_count; ++k) has_tiles |= call.sources[k].form == Form::kTiles;
+  return has_tiles ? kMostRows / pixels : 1;
+}
+
 // Between a tile [pixels, block.width] and a tensor [pixels, out_channels].
 template <typename T>
 void write_tile(const Tile& tile, const T* from, T* tensor, int64_t rows) {
   const ConvShape& s = tile.call.shape();
   const int64_t pixel = (rows * s.out_height + tile.y) * s.out_width + tile.x;
   T* to = tensor + pixel * s.out_channels + tile.block.first_channel;
+  if (tile.block.width == s.out_channels) {  // all in one piece
+    memcpy(to, from, static_cast<size_t>(tile.pixels * s.out_channels) * sizeof(T));
+    return;
+  }
   const size_t size = static_cast<size_t>(tile.block.channels) * sizeof(T);
   for (int64_t p = 0; p < tile.pixels; ++p) {
     memcpy(to + p * s.out_channels, from + p * tile.block.width, size);
@@ -482,7 +546,7 @@ void read_tile(const Tile& tile, const float* tensor, bool is_scalar, float abse
 // `index` counts blocks, images, rows and tiles of a row, the last one fastest, so that the tiles
 // that share weights follow each other.
 void run_tile(const EventConvCall& call, int64_t index) {
-  alignas(64) float currents[kTilePixels * kMaxBlock];
+  alignas(64) float currents[kMostRows * kMaxBlock];
   alignas(64) float v[kTilePixels * kMaxBlock];
   alignas(64) float n[kTilePixels * kMaxBlock];
   alignas(64) int8_t spikes[kTilePixels * kMaxBlock];
@@ -509,18 +573,23 @@ void run_tile(const EventConvCall& call, int64_t index) {
     read_tile(tile, call.v, call.v_is_scalar, initial_potential<float>(call.neuron), image, v);
     if (call.tracks_count) read_tile(tile, call.n, call.n_is_scalar, 0.0f, image, n);
   }
-  for (; tile.step < call.step_count; ++tile.step) {
-    const int64_t rows = (call.first_step + tile.step) * s.images + image;
-    add_up(tile, tile.block.bias, 0, currents);
+  const int64_t together = steps_together(call, pixels);
+  while (tile.step < call.step_count) {
+    const int64_t left = call.step_count - tile.step, steps = left < together ? left : together;
+    add_up_steps(add_up, tile, steps, tile.block.bias, 0, currents);
     if (call.source_count > 1) {
       added_tile.step = tile.step;
-      add_up_more(added_tile, currents, width, currents);
+      add_up_steps(add_up_more, added_tile, steps, currents, width, currents);
     }
-    if (call.is_fused) {
-      step(currents, v, n, spikes, size, limits);
-      write_tile(tile, spikes, call.s, rows);
-    } else {
-      write_tile(tile, currents, call.y, rows);
+    const float* current = currents;
+    for (int64_t i = 0; i < steps; ++i, ++tile.step, current += size) {
+      const int64_t rows = (call.first_step + tile.step) * s.images + image;
+      if (call.is_fused) {
+        step(current, v, n, spikes, size, limits);
+        write_tile(tile, spikes, call.s, rows);
+      } else {
+        write_tile(tile, current, call.y, rows);
+      }
     }
   }
   if (!call.is_fused) return;
@@ -530,6 +599,7 @@ void run_tile(const EventConvCall& call, int64_t index) {
 
 }  // namespace
 
-const EventConvKernels ONNX_SNN_KERNELS = {kMaxBlock, kDenseFrom, count, list_rows, run_tile};
+const EventConvKernels ONNX_SNN_KERNELS = {kMaxBlock, kDenseFrom, kTilesFrom,
+                                           count,     list_rows,  run_tile};
 
 }  // namespace onnx_snn

@@ -121,10 +121,12 @@ class Kernel {
     if (Op::has_shortcut) shapes.push_back(weight_shape(weights.r, shortcut_attributes_));
     const std::vector<int64_t> bounds = block_bounds(shapes, kernels_.block_width);
     std::vector<ConvWeights> packed;
+    const bool has_tiles = kernels_.tiles_from <= 1;
     packed.emplace_back(static_cast<const float*>(weights.w.data),
-                        static_cast<const float*>(weights.b.data), shapes[0], bounds);
+                        static_cast<const float*>(weights.b.data), shapes[0], bounds, has_tiles);
     if (Op::has_shortcut) {
-      packed.emplace_back(static_cast<const float*>(weights.r.data), nullptr, shapes[1], bounds);
+      packed.emplace_back(static_cast<const float*>(weights.r.data), nullptr, shapes[1], bounds,
+                          has_tiles);
     }
     return packed;
   }

@@ -1,6 +1,7 @@
 #include "event_conv_weights.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace onnx_snn {
 
@@ -19,8 +20,80 @@ std::vector<int64_t> block_bounds(const std::vector<WeightShape>& weights, int64
   return bounds;
 }
 
+namespace {
+
+constexpr int kBits = 22;  // of a weight; 24 would not fit in three limbs, which have a sign each
+
+// The exponent e such that |weight| * 2^e < 2^kBits for all of them, which are `stride` apart. No
+// exponent: a weight is not finite, or so large or small that a sum or a scale could not be told.
+bool exponent_of(const float* weights, int64_t count, int64_t stride, int* exponent) {
+  constexpr int kMost = 80;
+  float greatest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const float size = std::fabs(weights[i * stride]);
+    if (!std::isfinite(size)) return false;
+    greatest = std::max(greatest, size);
+  }
+  int power = 0;
+  std::frexp(greatest, &power);
+  *exponent = kBits - power;
+  return std::abs(power) <= kMost;
+}
+
+}  // namespace
+
+template <typename T>
+std::unique_ptr<T[], ConvWeights::Free> ConvWeights::allocate(int64_t size) {
+  const size_t bytes = static_cast<size_t>(size) * sizeof(T);
+  return std::unique_ptr<T[], Free>(static_cast<T*>(::operator new[](bytes, kAlignment)));
+}
+
+// rows: inputs of an output.
+void ConvWeights::pack_tiles(int64_t rows) {
+  constexpr int64_t kMostInputs = 8192;  // so that sums stay in 32 bits
+  if (is_depthwise_ || rows == 0 || rows > kMostInputs) return;
+  const int64_t parts = (rows + kTileInputs - 1) / kTileInputs;
+  int64_t width = 0;
+  for (const ConvBlock& block : blocks_) width += block.width;
+  std::unique_ptr<float[], Free> scales = allocate<float>(width);
+  std::unique_ptr<int8_t[], Free> limbs = allocate<int8_t>(width * parts * kTileInputs * kLimbs);
+  std::fill_n(limbs.get(), width * parts * kTileInputs * kLimbs, int8_t{0});
+  float* scale = scales.get();
+  int8_t* to = limbs.get();
+  for (const ConvBlock& block : blocks_) {
+    for (int64_t channel = 0; channel < block.width; ++channel, ++scale) {
+      int exponent;
+      if (!exponent_of(block.weights + channel, rows, block.width, &exponent)) return;
+      *scale = std::ldexp(1.0f, -exponent);
+      int8_t* const tiles = to + channel / kBlockStep * parts * kLimbs * kTileInputs * kBlockStep;
+      for (int64_t row = 0; row < rows; ++row) {
+        const float weight = block.weights[row * block.width + channel];
+        int32_t left = static_cast<int32_t>(std::lrint(std::ldexp(weight, exponent)));
+        const int64_t part = row / kTileInputs, input = row % kTileInputs;
+        const int64_t place = (input / 4 * kBlockStep + channel % kBlockStep) * 4 + input % 4;
+        for (int64_t limb = 0; limb < kLimbs; ++limb) {
+          const int8_t digit = static_cast<int8_t>(static_cast<uint32_t>(left) & 255u);
+          tiles[(part * kLimbs + limb) * kTileInputs * kBlockStep + place] = digit;
+          left = (left - digit) / 256;
+        }
+      }
+    }
+    to += block.width * parts * kTileInputs * kLimbs;
+  }
+  scales_ = std::move(scales);
+  limbs_ = std::move(limbs);
+  const float* found = scales_.get();
+  const int8_t* tiles = limbs_.get();
+  for (ConvBlock& block : blocks_) {
+    block.scales = found;
+    block.limbs = tiles;
+    found += block.width;
+    tiles += block.width * parts * kTileInputs * kLimbs;
+  }
+}
+
 ConvWeights::ConvWeights(const float* w, const float* b, const WeightShape& shape,
-                         const std::vector<int64_t>& bounds)
+                         const std::vector<int64_t>& bounds, bool has_tiles)
     : is_depthwise_(shape.is_depthwise()) {
   const int64_t part = shape.out_channels / shape.parts();
   const int64_t rows = shape.kernel_size * shape.group_channels;
@@ -28,11 +101,10 @@ ConvWeights::ConvWeights(const float* w, const float* b, const WeightShape& shap
   for (size_t i = 0; i + 1 < bounds.size(); ++i) {
     const int64_t first = bounds[i], channels = bounds[i + 1] - first;
     const int64_t width = (channels + kBlockStep - 1) / kBlockStep * kBlockStep;
-    blocks_.push_back({nullptr, nullptr, width, first, channels, first / part});
+    blocks_.push_back({nullptr, nullptr, width, first, channels, first / part, nullptr, nullptr});
     size += (rows + 2) * width;
   }
-  memory_.reset(
-      static_cast<float*>(::operator new[](static_cast<size_t>(size) * sizeof(float), kAlignment)));
+  memory_ = allocate<float>(size);
   float* to = memory_.get();
   const auto pack = [&](const float* from, int64_t count, const ConvBlock& block) {
     const float* start = to;
@@ -47,6 +119,7 @@ ConvWeights::ConvWeights(const float* w, const float* b, const WeightShape& shap
     to = std::fill_n(to, block.width, 0.0f);
     block.bias = pack(b, b == nullptr ? 0 : 1, block);
   }
+  if (has_tiles) pack_tiles(rows);
 }
 
 }  // namespace onnx_snn

@@ -25,21 +25,26 @@ std::vector<int64_t> block_bounds(const std::vector<WeightShape>& weights, int64
 
 class ConvWeights {
  public:
-  // w: as its shape says; b: [out_channels], or null: zeros.
+  // w: as its shape says; b: [out_channels], or null: zeros. has_tiles: for that form too, if the
+  // weights allow it.
   ConvWeights(const float* w, const float* b, const WeightShape& shape,
-              const std::vector<int64_t>& bounds);
+              const std::vector<int64_t>& bounds, bool has_tiles);
 
   const std::vector<ConvBlock>& blocks() const { return blocks_; }
   bool is_depthwise() const { return is_depthwise_; }
 
  private:
   struct Free {
-    void operator()(float* memory) const { ::operator delete[](memory, kAlignment); }
+    void operator()(void* memory) const { ::operator delete[](memory, kAlignment); }
   };
   static constexpr std::align_val_t kAlignment{64};
+  template <typename T>
+  static std::unique_ptr<T[], Free> allocate(int64_t size);
+  void pack_tiles(int64_t rows);
 
   bool is_depthwise_;
-  std::unique_ptr<float[], Free> memory_;
+  std::unique_ptr<float[], Free> memory_, scales_;
+  std::unique_ptr<int8_t[], Free> limbs_;
   std::vector<ConvBlock> blocks_;
 };
 

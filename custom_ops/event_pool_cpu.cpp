@@ -69,7 +69,7 @@ PoolTiling choose_tiling(const PoolShape& s) {
 
 const EventPoolKernels& event_pool_kernels(InstructionSet set) {
 #ifdef ONNX_SNN_X86_KERNELS
-  if (set == InstructionSet::kAvx512) return kEventPoolAvx512;
+  if (set >= InstructionSet::kAvx512) return kEventPoolAvx512;
   if (set == InstructionSet::kAvx2) return kEventPoolAvx2;
 #endif
   static_cast<void>(set);

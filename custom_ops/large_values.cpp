@@ -67,7 +67,7 @@ int64_t* KeyList::reserve(size_t size) {
 
 LargeValuesScan scan_of(InstructionSet set) {
 #ifdef ONNX_SNN_X86_KERNELS
-  if (set == InstructionSet::kAvx512) return scan_avx512;
+  if (set >= InstructionSet::kAvx512) return scan_avx512;
   if (set == InstructionSet::kAvx2) return scan_avx2;
 #endif
   static_cast<void>(set);
