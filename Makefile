@@ -1,4 +1,4 @@
-# make demo | test | lint | format | bench | clean. Each sets up what it needs, in .venv.
+# make demo | test | sanitize | lint | format | bench | clean. Each sets up what it needs, in .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SOURCES := $(wildcard custom_ops/*) pyproject.toml constraints.txt
 
-.PHONY: demo test test-oldest lint format bench clean
+.PHONY: demo test test-oldest sanitize lint format bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py --output demo
@@ -18,6 +18,13 @@ test: lint $(VENV)/.installed-test
 # The oldest releases that pyproject.toml admits, of all that reads or runs a model.
 test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/python -m pytest -q -n auto --dist loadfile -m "not heavy"
+
+# The tests of the kernels under AddressSanitizer and UBSan, with shapes drawn anew at every run.
+sanitize: .venv-sanitize/.installed
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONMALLOC=malloc \
+		.venv-sanitize/bin/python -m pytest -q -n auto tests/custom_ops \
+		--hypothesis-seed=random --ignore tests/custom_ops/test_library.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -51,5 +58,11 @@ $(VENV)/.installed-test: $(BIN)/pip $(SOURCES)
 		-C build-dir=build/oldest -e ".[cpu,plot,test]"
 	touch $@
 
+.venv-sanitize/.installed: $(SOURCES)
+	$(PYTHON) -m venv .venv-sanitize
+	.venv-sanitize/bin/pip install -q -c constraints.txt -C cmake.define.ONNX_SNN_CUDA=OFF \
+		-C cmake.define.ONNX_SNN_SANITIZE=ON -C build-dir=build/sanitize -e ".[cpu,plot,test]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-oldest build demo
+	rm -rf $(VENV) .venv-oldest .venv-sanitize build demo

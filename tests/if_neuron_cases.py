@@ -163,6 +163,7 @@ def native(model: onnx.ModelProto, threads: int = 1) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena = False  # so that make sanitize sees the ends of tensors
     options.register_custom_ops_library(get_library_path())
     return ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
