@@ -375,31 +375,26 @@ inline const int8_t* image_of(const Tile& tile) {
   return tile.source.x + rows * s.height * s.width * s.channels;
 }
 
-// Whether no pixel of a tile sees an event, of a kernel of 1x1 without padding.
-bool is_silent(const Tile& tile) {
+// Adds events times a factor for each channel: a kernel of 1x1 without padding. For full blocks.
+void add_scaled_events(const Tile& tile, float* currents) {
   const ConvShape& s = tile.source.shape;
   const int64_t pixel = tile.y * s.stride_y * s.width + tile.x * s.stride_x;
   const int8_t* values = image_of(tile) + tile.block.first_channel + pixel * s.channels;
-  const int64_t size = tile.block.channels;
   for (int64_t p = 0; p < tile.pixels; ++p, values += s.stride_x * s.channels) {
-    uint64_t seen = 0;
-    int64_t c = 0;
-    for (; c + 8 <= size; c += 8) {
-      uint64_t bytes;
-      memcpy(&bytes, values + c, sizeof bytes);
-      seen |= bytes;
+    for (int64_t c = 0; c < tile.block.width; c += Vector::size, currents += Vector::size) {
+      const Vector factor = load(tile.block.weights + c);
+      store(multiply_add(load(values + c), factor, load(currents)), currents);
     }
-    for (; c < size; ++c) seen |= static_cast<uint64_t>(values[c] != 0);
-    if (seen != 0) return false;
   }
-  return true;
 }
 
 // The currents where every output has an input channel of its own: dense, the channels abreast.
 void add_up_channels(const Tile& tile, const float* start, int64_t start_step, float* currents) {
   const ConvShape& s = tile.source.shape;
   const int64_t width = tile.block.width;
-  if (start == currents && is_silent(tile)) return;  // a shortcut
+  if (start == currents && tile.block.channels == width) {  // a shortcut
+    return add_scaled_events(tile, currents);
+  }
   const int8_t* image = image_of(tile) + tile.block.first_channel;
   for (int64_t pixel = 0; pixel < tile.pixels; ++pixel) {
     const float* from = start + pixel * start_step;
@@ -520,7 +515,7 @@ void write_tile(const Tile& tile, const T* from, T* tensor, int64_t rows) {
   const ConvShape& s = tile.call.shape();
   const int64_t pixel = (rows * s.out_height + tile.y) * s.out_width + tile.x;
   T* to = tensor + pixel * s.out_channels + tile.block.first_channel;
-  if (tile.block.width == s.out_channels) {  // all in one piece
+  if (tile.block.channels == tile.block.width && tile.block.width == s.out_channels) {
     memcpy(to, from, static_cast<size_t>(tile.pixels * s.out_channels) * sizeof(T));
     return;
   }

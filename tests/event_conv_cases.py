@@ -192,6 +192,8 @@ CASES = [
     ),
     Case("groups", shape=(2, 5, 7, 6), kernel=(3, 3, 9), conv={"group": 3, **SAME}),
     Case("groups, wide", shape=(1, 3, 3, 70), kernel=(3, 3, 140), conv={"group": 2, **SAME}),
+    # Blocks of 16 channels of which 8 are there: as wide as the output, but not the output.
+    Case("groups of half a block", kernel=(3, 3, 16), conv={"group": 2, **SAME}),
     Case("groups, dilated", kernel=(2, 3, 4), conv={"group": 2, "dilations": [1, 2]}),
     Case("depthwise", shape=(2, 5, 7, 6), kernel=(3, 3, 6), conv={"group": 6, **SAME}),
     Case("depthwise, wide", shape=(2, 5, 4, 83), kernel=(3, 3, 83), conv={"group": 83, **SAME}),
