@@ -441,7 +441,8 @@ void add_up_tiles(const Tile& tile, int64_t steps, const float* start, int64_t s
   const Tiles tiles;
   const int64_t inputs = s.kernel_height * s.kernel_width * s.group_channels();
   const int64_t row_size = (inputs + kTileInputs - 1) / kTileInputs * kTileInputs;
-  const int64_t most = kMatrixBytes / row_size / kTileRows * kTileRows;
+  const int64_t pairs = kMatrixBytes / row_size / (2 * kTileRows);
+  const int64_t most = pairs > 0 ? pairs * 2 * kTileRows : kTileRows;  // pairs are faster
   const int64_t rows = steps * tile.pixels;
   const int64_t image_size = s.height * s.width * s.channels;
   const int8_t* const end = tile.source.x + s.steps * s.images * image_size;

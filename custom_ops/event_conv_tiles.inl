@@ -9,7 +9,7 @@ namespace {
 constexpr int64_t kTileRows = 16;                       // and columns
 constexpr int64_t kTileSize = kTileRows * kTileInputs;  // bytes of a tile of events or of a limb
 constexpr int64_t kSums = kTileRows * kTileRows;        // of a tile of sums
-constexpr int64_t kMatrixBytes = int64_t{128} << 10;    // leaves room in the L2 cache for weights
+constexpr int64_t kMatrixBytes = int64_t{160} << 10;    // leaves room in the L2 cache for weights
 constexpr int64_t kVector = 64;                         // bytes that are copied at a time
 
 // Eight tiles of 16 rows of 64 bytes, while this object lives.

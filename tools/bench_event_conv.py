@@ -82,6 +82,8 @@ def make_runs(layer: Layer, x: Array, steps: int, threads: int) -> dict[str, Bou
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
+        # Or the threads of one session go on for a while, and take the other's time.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         return onnx_snn.create_session(model, ["CPUExecutionProvider"], options)
 
     dense = session(

@@ -158,6 +158,8 @@ def session_options(threads: int) -> ort.SessionOptions:
     """Return session options with the number of threads asked for."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    # Or the threads of one session go on for a while, and take the next one's time.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = ERRORS_ONLY
     return options
 
