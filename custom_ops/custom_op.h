@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "ort_abi.h"
+#include "status.h"
 
 namespace onnx_snn {
 
@@ -12,6 +13,32 @@ inline int ORT_ABI_CALL first_version(const ort_abi::CustomOp*) { return 1; }
 inline int ORT_ABI_CALL any_version(const ort_abi::CustomOp*) {
   return std::numeric_limits<int>::max();
 }
+
+// The callbacks that operators of the CPU have alike. Op tells its name, the one in messages, and
+// how many inputs and outputs there are, of which the first is always wanted; K is its kernel.
+template <typename Op, typename K>
+struct CpuCallbacks {
+  static ort_abi::Status* ORT_ABI_CALL create(const ort_abi::CustomOp*, const ort_abi::Api* api,
+                                              const ort_abi::KernelInfo* info, void** kernel) {
+    return guarded(api, Op::full_name, [&] { *kernel = new K(*api, info); });
+  }
+  static ort_abi::Status* ORT_ABI_CALL compute(void* kernel, ort_abi::KernelContext* context) {
+    const K& self = *static_cast<const K*>(kernel);
+    return guarded(&self.api, Op::full_name, [&] { self.compute(context); });
+  }
+  static void ORT_ABI_CALL destroy(void* kernel) { delete static_cast<K*>(kernel); }
+
+  static const char* ORT_ABI_CALL name(const ort_abi::CustomOp*) { return Op::name; }
+  static const char* ORT_ABI_CALL provider(const ort_abi::CustomOp*) { return nullptr; }  // the CPU
+  static size_t ORT_ABI_CALL inputs(const ort_abi::CustomOp*) { return Op::inputs; }
+  static size_t ORT_ABI_CALL outputs(const ort_abi::CustomOp*) { return Op::outputs; }
+  static ort_abi::Characteristic ORT_ABI_CALL output_kind(const ort_abi::CustomOp*, size_t index) {
+    return index == 0 ? ort_abi::kRequired : ort_abi::kOptional;
+  }
+  static ort_abi::MemoryType ORT_ABI_CALL memory(const ort_abi::CustomOp*, size_t) {
+    return ort_abi::kDefaultMemory;
+  }
+};
 
 // C has the static functions named below; the table lives as long as the library.
 template <typename C>

@@ -162,23 +162,7 @@ class Kernel {
 };
 
 template <typename Op>
-struct Callbacks {
-  using K = Kernel<Op>;
-
-  static ort_abi::Status* ORT_ABI_CALL create(const CustomOp*, const Api* api,
-                                              const KernelInfo* info, void** kernel) {
-    return guarded(api, Op::full_name, [&] { *kernel = new K(*api, info); });
-  }
-  static ort_abi::Status* ORT_ABI_CALL compute(void* kernel, KernelContext* context) {
-    const K& self = *static_cast<const K*>(kernel);
-    return guarded(&self.api, Op::full_name, [&] { self.compute(context); });
-  }
-  static void ORT_ABI_CALL destroy(void* kernel) { delete static_cast<K*>(kernel); }
-
-  static const char* ORT_ABI_CALL name(const CustomOp*) { return Op::name; }
-  static const char* ORT_ABI_CALL provider(const CustomOp*) { return nullptr; }  // the CPU
-  static size_t ORT_ABI_CALL inputs(const CustomOp*) { return Op::inputs; }
-  static size_t ORT_ABI_CALL outputs(const CustomOp*) { return Op::outputs; }
+struct Callbacks : CpuCallbacks<Op, Kernel<Op>> {
   static ElementType ORT_ABI_CALL input_type(const CustomOp*, size_t index) {
     const bool is_events = index == kX || (Op::has_shortcut && index == kShortcut);
     return is_events ? ort_abi::kInt8 : index == kT<Op> ? ort_abi::kInt64 : ort_abi::kFloat;
@@ -188,12 +172,6 @@ struct Callbacks {
   }
   static ort_abi::Characteristic ORT_ABI_CALL input_kind(const CustomOp*, size_t index) {
     return index <= kT<Op> ? ort_abi::kRequired : ort_abi::kOptional;
-  }
-  static ort_abi::Characteristic ORT_ABI_CALL output_kind(const CustomOp*, size_t index) {
-    return index == kY ? ort_abi::kRequired : ort_abi::kOptional;
-  }
-  static ort_abi::MemoryType ORT_ABI_CALL memory(const CustomOp*, size_t) {
-    return ort_abi::kDefaultMemory;
   }
 };
 
