@@ -35,6 +35,7 @@ from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.normalise import normalise
 from onnx_snn.passes.put_on_schedule import put_on_schedule
 from onnx_snn.passes.rewrite_activations import rewrite_activations
+from onnx_snn.passes.round_to_grid import round_to_grid
 from onnx_snn.passes.spike import spike
 from onnx_snn.plan import Plan, all_steps
 from onnx_snn.presets import settings
@@ -105,6 +106,7 @@ def convert(
     reset: str | None = None,
     granularity: str | None = None,
     bias_calibration: bool | None = None,
+    exact_sums: bool | None = None,
     readout_weights: str | None = None,
     schedule: str = "layer",
     block: int = 1,
@@ -147,6 +149,9 @@ def convert(
         bias_calibration: correct biases layer by layer until the mean rate of each channel is
             the ANN's mean activation. Where it is the preset's, large networks (whose spiking
             runs over a few samples take longer than a minute or so) are left as they are.
+        exact_sums: round weights to multiples of a power of two, so that no sum depends on the
+            order of its terms and counts are the quantised ANN's bit for bit, where that costs
+            next to no accuracy; ``report.exact`` tells whether. Not for coding rate.
         readout_weights: what the steps count in a readout: ``"even"``, or ``"ramp"``: the first
             ones less; see ``onnx_snn.time_weights``. For coding rate and constant images.
         schedule: ``"layer"``, ``"loop"`` or ``"step"``; see ``onnx_snn.schedule``.
@@ -189,6 +194,7 @@ def convert(
             granularity=granularity,
             batch_reduction=batch_reduction,
             bias_calibration=bias_calibration,
+            exact_sums=exact_sums,
             readout_weights=readout_weights,
         )
         options = ScheduleOptions(
@@ -323,6 +329,10 @@ class _Network:
                 calibrate_biases(
                     network, ann, samples or [], steps, samples=count, progress=advance
                 )
+        exact = None
+        if chosen.exact_sums:
+            most = chosen.coding.levels(plan.timesteps, chosen.neuron.spike_max)
+            exact = round_to_grid(network, most, chosen.coding.levels(plan.timesteps))
         record = put_on_schedule(network, plan.schedule)
         names = {tensor: node.name for tensor, node in self._neurons.items()}
         lambdas = {names[tensor]: scale.values.tolist() for tensor, scale in scales.items()}
@@ -358,6 +368,7 @@ class _Network:
             ann_accuracy=found.ann_accuracy,
             output_error=_last(found.output_error),
             silent=found.silent,
+            exact=exact,
             errors=self._explained(snn, shown) if shown and is_rate else [],
         )
         return Conversion(snn, report, stats)

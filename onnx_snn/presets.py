@@ -39,6 +39,8 @@ class Preset:
         batch_reduction: how the statistics of batches are put together.
         bias_calibration: whether biases are corrected on the calibration data; None: where
             that takes no longer than a minute or so.
+        exact_sums: whether weights are rounded so that counts are the quantised ANN's bit for
+            bit; see ``passes.round_to_grid``. Not for coding rate.
         readout_weights: what the steps count in a readout; see ``onnx_snn.time_weights``.
     """
 
@@ -50,6 +52,7 @@ class Preset:
     reset: str = "subtract"
     batch_reduction: str = "exact"
     bias_calibration: bool | None = None
+    exact_sums: bool = False
     readout_weights: str = "even"
 
 
@@ -66,7 +69,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         # A spike that came too early cannot be taken back: let the first steps count less.
         "binary": Preset(neuron="if", readout_weights="ramp"),
         "default": Preset(),
-        "lossless": Preset(coding="drain", bias_calibration=False),
+        "lossless": Preset(coding="drain", bias_calibration=False, exact_sums=True),
         "radix": Preset(neuron="if", coding="radix", bias_calibration=False),
     }
 )
@@ -82,6 +85,7 @@ class Settings:
     granularity: Granularity
     batch_reduction: str
     bias_calibration: bool | None
+    exact_sums: bool
     readout_weights: ReadoutWeights
 
     def levels(self, timesteps: int) -> int:
@@ -122,6 +126,11 @@ def settings(preset: str, input_coding: InputCoding, **given: Any) -> Settings:
                 f"coding '{coding.value}' and input_coding '{input_coding.value}' every step is "
                 "part of the number, so leave it out"
             )
+    if coding is Coding.RATE and chosen.setdefault("exact_sums", False):
+        raise OptionError(
+            "exact_sums lets counts be the quantised ANN's, to which those of coding 'rate' only "
+            "tend; leave it out, or use coding 'drain', 'two_phase' or 'radix'"
+        )
     found = replace(PRESETS[preset], **chosen)
     neuron = Neuron.parse(found.neuron, found.v_init, found.reset)
     coding.check(neuron, input_coding)
@@ -132,5 +141,6 @@ def settings(preset: str, input_coding: InputCoding, **given: Any) -> Settings:
         granularity=parse_choice(Granularity, found.granularity, "granularity"),
         batch_reduction=found.batch_reduction,
         bias_calibration=found.bias_calibration,
+        exact_sums=found.exact_sums,
         readout_weights=parse_choice(ReadoutWeights, found.readout_weights, "readout_weights"),
     )

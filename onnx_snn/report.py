@@ -57,6 +57,8 @@ class ConversionReport:
             after the input.
         latency: steps until the result is there, where layers pass their spikes on at once.
         silent: with coding drain, whether all neurons had fallen silent.
+        exact: whether all sums are exact, so that the counts are the quantised ANN's bit for bit;
+            None: this was not asked for. See ``passes.round_to_grid``.
         choices: what was tried to keep within a loss; empty where T was given.
         errors: of every layer's rates, by cause; see ``onnx_snn.explain``. Empty where they were
             not measured.
@@ -78,6 +80,7 @@ class ConversionReport:
     ann_accuracy: float | None = None
     output_error: float | None = None
     silent: bool | None = None
+    exact: bool | None = None
     choices: Sequence[Choice] = ()
     errors: Sequence[LayerError] = ()
 

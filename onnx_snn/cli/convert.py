@@ -149,6 +149,15 @@ def convert(
             rich_help_panel=_CALIBRATION,
         ),
     ] = None,
+    exact_sums: Annotated[
+        bool | None,
+        typer.Option(
+            "--exact-sums/--no-exact-sums",
+            help="Round weights so that counts equal the quantised ANN's bit for bit.",
+            show_default=_BY_PRESET,
+            rich_help_panel=_NEURONS,
+        ),
+    ] = None,
     readout_weights: Annotated[
         str | None,
         typer.Option(
@@ -265,6 +274,7 @@ def convert(
         reset=reset,
         granularity=granularity,
         bias_calibration=bias_calibration,
+        exact_sums=exact_sums,
         readout_weights=readout_weights,
         schedule=schedule,
         block=block,
@@ -305,6 +315,12 @@ def _show(title: str, report: ConversionReport) -> None:
         f"{report.latency} steps, thresholds from {report.calibration_samples} samples"
         + (f", biases from {report.bias_samples}" if report.bias_samples else "")
     )
+    if report.exact is not None:
+        out.print(
+            "all sums are exact: counts equal the quantised network's bit for bit"
+            if report.exact
+            else "sums are rounded, so that a count may differ from the quantised network's by one"
+        )
     if report.graded_share:
         out.print(f"{percent(report.graded_share)} of the operations stay graded, not spiking")
     if not measured:
