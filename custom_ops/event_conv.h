@@ -41,14 +41,16 @@ struct ConvBlock {
   int64_t channels;       // of them that exist
   int64_t group;
 
-  // For the form of tiles; null: not in it. Of 16 channels after the other: of 64 inputs in the
-  // order of `weights`, the last of them zeros, the limbs, lowest first: [inputs / 4, 16, 4].
+  // For the form of tiles; null: not in it. Of 16 channels after the other: of each kernel row,
+  // each cell and 64 bytes of it, the limbs that go with them, lowest first: [64 / 4, 16, 4].
   // weight = (limb0 + 256 * limb1 + 65536 * limb2) * scale of the channel
   const int8_t* limbs;
   const float* scales;  // [width]
+  int64_t limb_count;   // as many as the weights need
 };
 
-constexpr int64_t kLimbs = 3, kTileInputs = 64;
+constexpr int64_t kTileInputs = 64;
+constexpr int64_t kMostCells = 64;  // of a kernel row
 
 constexpr int64_t kBlockStep = 16;
 
@@ -74,6 +76,32 @@ inline int64_t row_groups(const ConvShape& s) {
   return (s.height + kRowsTogether - 1) / kRowsTogether;
 }
 
+// The events of an input row as the form of tiles reads them: in cells, of which each kernel row
+// multiplies a few. A cell is what is under neighbouring kernel columns at one step, their channels
+// of one group side by side, filled up with zeros. Steps of a cell follow each other, and then
+// columns of the output, so that the rows of a tile are one piece of memory, and no kernel column
+// needs a copy of its own. Of a row: [groups, phases of the stride, columns, steps, size].
+struct CellShape {
+  int64_t taps;     // kernel columns in a cell
+  int64_t size;     // bytes, a multiple of kTileInputs
+  int64_t count;    // of a kernel row
+  int64_t columns;  // of a phase
+
+  CellShape(int64_t channels, int64_t kernel_width)
+      : taps(channels * 2 > kTileInputs ? 1 : kTileInputs / channels),
+        size((channels * taps + kTileInputs - 1) / kTileInputs * kTileInputs),
+        count((kernel_width + taps - 1) / taps),
+        columns(0) {}
+  explicit CellShape(const ConvShape& s) : CellShape(s.group_channels(), s.kernel_width) {
+    columns = s.out_width + offset(s, count - 1) / s.stride_x;
+  }
+
+  // Of a cell from the first one of its kernel row, in pixels of the input.
+  int64_t offset(const ConvShape& s, int64_t cell) const { return cell * taps * s.dilation_x; }
+  // Of an input row, for one step.
+  int64_t row_size(const ConvShape& s) const { return s.groups * s.stride_x * columns * size; }
+};
+
 // How currents are added up: event by event; of all values, zeros too, in vectors or in tiles; or
 // channel by channel.
 enum class Form { kEvents, kValues, kTiles, kChannels };
@@ -88,6 +116,10 @@ struct ConvSource {
   Form form;
   int32_t* rows;  // lists [image_count, step_count, row_groups, list_size] of events or values
   int64_t list_size;
+
+  // Of the form of tiles: cells of input rows of first_image, from one of them on.
+  int8_t* cells;
+  int64_t first_cell_row, cell_row_size;
 
   bool has_lists() const { return form == Form::kEvents || form == Form::kValues; }
 };
@@ -120,11 +152,23 @@ struct EventConvCall {
   const ConvShape& shape() const { return sources[0].shape; }
 };
 
-// Output pixels of one row that are computed together over all steps.
-constexpr int64_t kTilePixels = 32;
+// Output pixels of one row that are computed together over all steps: at most so many, and fewer
+// where the currents of all these steps are held at once.
+constexpr int64_t kTilePixels = 32, kMostRows = 128;
 
-inline int64_t tiles_per_row(const ConvShape& shape) {
-  return (shape.out_width + kTilePixels - 1) / kTilePixels;
+inline bool has_cells(const EventConvCall& call) {
+  bool has = false;
+  for (int k = 0; k < call.source_count; ++k) has |= call.sources[k].form == Form::kTiles;
+  return has;
+}
+
+inline int64_t tile_pixels(const EventConvCall& call) {
+  const int64_t fitting = has_cells(call) ? kMostRows / call.step_count : kTilePixels;
+  return fitting < 1 ? 1 : fitting < kTilePixels ? fitting : kTilePixels;
+}
+
+inline int64_t tiles_per_row(const EventConvCall& call) {
+  return (call.shape().out_width + tile_pixels(call) - 1) / tile_pixels(call);
 }
 
 // Pixels of a row of the dense form: the padding on both sides is written out.

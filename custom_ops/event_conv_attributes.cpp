@@ -96,7 +96,7 @@ void check_shortcut_weights(const Input& r, const Input& w, const ConvAttributes
 }
 
 WeightShape weight_shape(const Input& w, const ConvAttributes& a) {
-  return {w.shape[0] * w.shape[1], w.shape[2], w.shape[3], a.groups};
+  return {w.shape[0], w.shape[1], w.shape[2], w.shape[3], a.groups};
 }
 
 ConvShape conv_shape(const ConvAttributes& a, const Shape& x, const Shape& w, int64_t steps) {

@@ -12,10 +12,12 @@ namespace onnx_snn {
 struct EventConvKernels {
   int64_t block_width;  // of the weights
   float dense_from;     // the share of active inputs from which on the form kValues is faster
-  float tiles_from;     // the same of kTiles; above 1: there is none
+  bool has_tiles;       // whether there is the form kTiles
   int64_t (*count)(const int8_t* x, int64_t size);  // values other than 0
   void (*list_rows)(const EventConvCall& call, const ConvSource& source,
                     int64_t list);  // of image_count * step_count * row_groups
+  void (*write_cells)(const EventConvCall& call, const ConvSource& source,
+                      int64_t y);  // of the input of first_image; only where there are tiles
   void (*run_tile)(const EventConvCall& call,
                    int64_t tile);  // of blocks * images * output rows * tiles
 };

@@ -431,37 +431,27 @@ void add_up_channels(const Tile& tile, const float* start, int64_t start_step, f
 
 #if defined(__AMX_INT8__)
 
-constexpr float kTilesFrom = 0.06f;
+}  // namespace
+}  // namespace onnx_snn
 
-// The currents [steps, pixels, width] of a tile.
-void add_up_tiles(const Tile& tile, int64_t steps, const float* start, int64_t start_step,
-                  float* currents) {
-  alignas(64) int8_t matrix[kMatrixBytes + kVector];
-  const ConvShape& s = tile.source.shape;
-  const Tiles tiles;
-  const int64_t inputs = s.kernel_height * s.kernel_width * s.group_channels();
-  const int64_t row_size = (inputs + kTileInputs - 1) / kTileInputs * kTileInputs;
-  const int64_t pairs = kMatrixBytes / row_size / (2 * kTileRows);
-  const int64_t most = pairs > 0 ? pairs * 2 * kTileRows : kTileRows;  // pairs are faster
-  const int64_t rows = steps * tile.pixels;
-  const int64_t image_size = s.height * s.width * s.channels;
-  const int8_t* const end = tile.source.x + s.steps * s.images * image_size;
-  const int8_t* const events = image_of(tile) + tile.block.group * s.group_channels();
-  for (int64_t first = 0; first < rows; first += most) {
-    const int64_t count = rows - first < most ? rows - first : most;
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t step = (first + i) / tile.pixels, pixel = (first + i) % tile.pixels;
-      const int8_t* x = events + step * s.images * image_size;
-      write_row(s, x, end, tile.y, tile.x + pixel, row_size, matrix + i * row_size);
-    }
-    multiply_rows(tile.block, matrix, row_size, first, count, start, start_step, currents);
-  }
-}
+#include "event_conv_tile_neurons.inl"
+
+namespace onnx_snn {
+namespace {
 
 #else
 
-void add_up_tiles(const Tile&, int64_t, const float*, int64_t, float*) {}  // never asked for
-constexpr float kTilesFrom = 2.0f;
+constexpr bool kHasTiles = false;
+
+// None of these is ever called.
+struct Neurons;
+using StepNeurons = void (*)(const Neurons& at, const Limits<float>& limits);
+StepNeurons choose_neurons(const IFNeuronAttributes&, bool) { return nullptr; }
+void write_cells(const EventConvCall&, const ConvSource&, int64_t) {}
+void add_up_tiles(const Tile&, int64_t, const float*, int64_t, float*) {}
+bool has_tile_neurons(const EventConvCall&, const ConvBlock&) { return false; }
+void run_tile_neurons(const Tile&, const Tile&, int64_t, StepNeurons, const Limits<float>&, float*,
+                      float*, int8_t*) {}
 
 #endif
 
@@ -501,14 +491,9 @@ void add_up_steps(AddUp add_up, Tile tile, int64_t steps, const float* start, in
   }
 }
 
-// Steps whose currents are added up together, of so many rows [steps, pixels] at most.
-constexpr int64_t kMostRows = 128;
-
-int64_t steps_together(const EventConvCall& call, int64_t pixels) {
-  bool has_tiles = false;
-  for (int k = 0; k < call.source_count; ++k) has_tiles |= call.sources[k].form == Form::kTiles;
-  return has_tiles ? kMostRows / pixels : 1;
-}
+// Steps whose currents are added up together: for tiles all, or, of one pixel, as many as there is
+// room for.
+int64_t steps_together(const EventConvCall& call) { return has_cells(call) ? kMostRows : 1; }
 
 // Between a tile [pixels, block.width] and a tensor [pixels, out_channels].
 template <typename T>
@@ -545,15 +530,15 @@ void run_tile(const EventConvCall& call, int64_t index) {
   alignas(64) float currents[kMostRows * kMaxBlock];
   alignas(64) float v[kTilePixels * kMaxBlock];
   alignas(64) float n[kTilePixels * kMaxBlock];
-  alignas(64) int8_t spikes[kTilePixels * kMaxBlock];
+  alignas(64) int8_t spikes[kMostRows * kMaxBlock];
 
   const ConvShape& s = call.shape();
-  const int64_t x = index % tiles_per_row(s) * kTilePixels;
-  index /= tiles_per_row(s);
+  const int64_t most = tile_pixels(call), x = index % tiles_per_row(call) * most;
+  index /= tiles_per_row(call);
   const int64_t y = index % s.out_height;
   index /= s.out_height;
   const int64_t part_image = index % call.image_count, block = index / call.image_count;
-  const int64_t pixels = s.out_width - x < kTilePixels ? s.out_width - x : kTilePixels;
+  const int64_t pixels = s.out_width - x < most ? s.out_width - x : most;
   const auto tile_of = [&](const ConvSource& source) -> Tile {
     return {call, source, source.blocks[block], part_image, y, x, pixels, 0};
   };
@@ -569,9 +554,20 @@ void run_tile(const EventConvCall& call, int64_t index) {
     read_tile(tile, call.v, call.v_is_scalar, initial_potential<float>(call.neuron), image, v);
     if (call.tracks_count) read_tile(tile, call.n, call.n_is_scalar, 0.0f, image, n);
   }
-  const int64_t together = steps_together(call, pixels);
+  const int64_t together = steps_together(call);
+  const bool is_of_tiles = has_tile_neurons(call, tile.block);
+  const StepNeurons step_neurons = choose_neurons(call.neuron, call.tracks_count);
   while (tile.step < call.step_count) {
     const int64_t left = call.step_count - tile.step, steps = left < together ? left : together;
+    if (is_of_tiles) {
+      added_tile.step = tile.step;
+      run_tile_neurons(tile, added_tile, steps, step_neurons, limits, v, n, spikes);
+      const int8_t* spike = spikes;
+      for (int64_t i = 0; i < steps; ++i, ++tile.step, spike += size) {
+        write_tile(tile, spike, call.s, (call.first_step + tile.step) * s.images + image);
+      }
+      continue;
+    }
     add_up_steps(add_up, tile, steps, tile.block.bias, 0, currents);
     if (call.source_count > 1) {
       added_tile.step = tile.step;
@@ -595,7 +591,7 @@ void run_tile(const EventConvCall& call, int64_t index) {
 
 }  // namespace
 
-const EventConvKernels ONNX_SNN_KERNELS = {kMaxBlock, kDenseFrom, kTilesFrom,
-                                           count,     list_rows,  run_tile};
+const EventConvKernels ONNX_SNN_KERNELS = {kMaxBlock, kDenseFrom,  kHasTiles, count,
+                                           list_rows, write_cells, run_tile};
 
 }  // namespace onnx_snn

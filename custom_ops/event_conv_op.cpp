@@ -121,7 +121,7 @@ class Kernel {
     if (Op::has_shortcut) shapes.push_back(weight_shape(weights.r, shortcut_attributes_));
     const std::vector<int64_t> bounds = block_bounds(shapes, kernels_.block_width);
     std::vector<ConvWeights> packed;
-    const bool has_tiles = kernels_.tiles_from <= 1;
+    const bool has_tiles = kernels_.has_tiles;
     packed.emplace_back(static_cast<const float*>(weights.w.data),
                         static_cast<const float*>(weights.b.data), shapes[0], bounds, has_tiles);
     if (Op::has_shortcut) {

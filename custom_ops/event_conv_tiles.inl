@@ -1,6 +1,6 @@
-// The form of tiles of EventConv: the events under the kernel, zeros too, are written out as rows
-// of a matrix of int8, which AMX multiplies with the limbs of the weights into sums of int32.
-// Included by event_conv_kernel.inl, with internal linkage: see if_neuron_kernel.inl.
+// The form of tiles of EventConv: the events, zeros too, are written out in cells of int8, which
+// AMX multiplies with the limbs of the weights into sums of int32. Included by
+// event_conv_kernel.inl, with internal linkage: see if_neuron_kernel.inl.
 #include <immintrin.h>
 
 namespace onnx_snn {
@@ -9,8 +9,6 @@ namespace {
 constexpr int64_t kTileRows = 16;                       // and columns
 constexpr int64_t kTileSize = kTileRows * kTileInputs;  // bytes of a tile of events or of a limb
 constexpr int64_t kSums = kTileRows * kTileRows;        // of a tile of sums
-constexpr int64_t kMatrixBytes = int64_t{160} << 10;    // leaves room in the L2 cache for weights
-constexpr int64_t kVector = 64;                         // bytes that are copied at a time
 
 // Eight tiles of 16 rows of 64 bytes, while this object lives.
 class Tiles {
@@ -33,145 +31,285 @@ class Tiles {
   Tiles& operator=(const Tiles&) = delete;
 };
 
-// Both write up to 63 bytes more than `count`, and return the end of what counts. The first does
-// not read beyond `end`.
-inline int8_t* copy_bytes(const int8_t* from, const int8_t* end, int64_t count, int8_t* to) {
-  if (end - from < count + kVector) {
-    memcpy(to, from, static_cast<size_t>(count));
-    return to + count;
+// A cell whose first kernel column is at pixel x of a row of events, in any place.
+inline void write_cell(const ConvShape& s, const CellShape& cells, const int8_t* events, int64_t x,
+                       int8_t* to) {
+  const int64_t channels = s.group_channels();
+  memset(to, 0, static_cast<size_t>(cells.size));
+  for (int64_t tap = 0; tap < cells.taps; ++tap, x += s.dilation_x, to += channels) {
+    if (x < 0 || x >= s.width) continue;
+    memcpy(to, events + x * s.channels, static_cast<size_t>(channels));
   }
-  for (int64_t i = 0; i < count; i += kVector) {
-    _mm512_storeu_si512(to + i, _mm512_loadu_si512(from + i));
-  }
-  return to + count;
-}
-inline int8_t* write_zeros(int64_t count, int8_t* to) {
-  for (int64_t i = 0; i < count; i += kVector) {
-    _mm512_storeu_si512(to + i, _mm512_setzero_si512());
-  }
-  return to + count;
 }
 
-// What is under the kernel at an output pixel [kernel rows, kernel columns, channels of the group],
-// filled up with zeros to `size`, and up to 63 bytes more. image: of the events, from the first
-// channel of the group on; end: of all events.
-inline void write_row(const ConvShape& s, const int8_t* image, const int8_t* end, int64_t out_y,
-                      int64_t out_x, int64_t size, int8_t* to) {
-  const int64_t channels = s.group_channels(), run = s.kernel_width * channels;
-  const int64_t first_x = out_x * s.stride_x - s.pad_left;
-  const bool is_run =
-      s.groups == 1 && s.dilation_x == 1 && first_x >= 0 && first_x + s.kernel_width <= s.width;
-  int8_t* const row_end = to + size;
-  for (int64_t k = 0; k < s.kernel_height; ++k) {
-    const int64_t y = out_y * s.stride_y - s.pad_top + k * s.dilation_y;
-    const int8_t* row = image + y * s.width * s.channels;
-    if (y < 0 || y >= s.height) {
-      to = write_zeros(run, to);
-    } else if (is_run) {
-      to = copy_bytes(row + first_x * channels, end, run, to);
-    } else {
-      for (int64_t i = 0; i < s.kernel_width; ++i) {
-        const int64_t x = first_x + i * s.dilation_x;
-        const bool is_inside = x >= 0 && x < s.width;
-        to = is_inside ? copy_bytes(row + x * s.channels, end, channels, to)
-                       : write_zeros(channels, to);
+// The cells of a phase of the stride, of a row of events at one step. Cells of the columns are
+// `column` bytes apart.
+inline void write_phase(const ConvShape& s, const CellShape& cells, const int8_t* events,
+                        int64_t phase, int64_t column, int8_t* to) {
+  const int64_t bytes = cells.taps * s.group_channels(), pixel = s.stride_x * s.channels;
+  const bool is_run = cells.taps == 1 || (s.dilation_x == 1 && s.groups == 1);
+  const int64_t last = s.width - 1 - (cells.taps - 1) * s.dilation_x;  // of first columns
+  int64_t x = phase - s.pad_left, i = 0;
+  for (; i < cells.columns && (x < 0 || !is_run); ++i, x += s.stride_x, to += column) {
+    write_cell(s, cells, events, x, to);
+  }
+  const int8_t* from = events + x * s.channels;
+  const __mmask64 present = (uint64_t{1} << (bytes % kTileInputs)) - 1;
+  const int64_t whole = bytes / kTileInputs * kTileInputs;
+  for (; i < cells.columns && x <= last; ++i, x += s.stride_x, from += pixel, to += column) {
+    for (int64_t at = 0; at < whole; at += kTileInputs) {
+      _mm512_store_si512(to + at, _mm512_loadu_si512(from + at));
+    }
+    if (whole < bytes) {
+      _mm512_store_si512(to + whole, _mm512_maskz_loadu_epi8(present, from + whole));
+    }
+  }
+  for (; i < cells.columns; ++i, x += s.stride_x, to += column) {
+    write_cell(s, cells, events, x, to);
+  }
+}
+
+// Asks for a row of events, at least the beginning of it.
+inline void prefetch_row(const int8_t* x, int64_t size) {
+  constexpr int64_t kMostBytes = 2048;
+  for (int64_t i = 0; i < size && i < kMostBytes; i += kTileInputs) prefetch(x + i);
+}
+
+// The cells of an input row of the first image of the part.
+inline void write_cells(const EventConvCall& call, const ConvSource& source, int64_t y) {
+  constexpr int64_t kAhead = 3;  // steps, which are far apart in memory
+  const ConvShape& s = source.shape;
+  if (!is_read(s, y)) return;
+  const CellShape cells(s);
+  const int64_t row = s.width * s.channels, step_size = s.images * s.height * row;
+  const int8_t* x =
+      source.x + call.first_step * step_size + (call.first_image * s.height + y) * row;
+  const int64_t column = call.step_count * cells.size;
+  int8_t* const to = source.cells + (y - source.first_cell_row) * source.cell_row_size;
+  for (int64_t phase = 0; phase < s.stride_x; ++phase) {
+    bool is_used = false;
+    for (int64_t i = 0; i < cells.count; ++i) is_used |= cells.offset(s, i) % s.stride_x == phase;
+    if (!is_used) continue;
+    for (int64_t step = 0; step < call.step_count; ++step) {
+      if (step + kAhead < call.step_count) prefetch_row(x + (step + kAhead) * step_size, row);
+      for (int64_t group = 0; group < s.groups; ++group) {
+        const int64_t columns = (group * s.stride_x + phase) * cells.columns;
+        write_phase(s, cells, x + step * step_size + group * s.group_channels(), phase, column,
+                    to + columns * column + step * cells.size);
       }
     }
   }
-  write_zeros(row_end - to, to);
 }
 
-// The sums [two ? 2 : 1, kLimbs, 16, 16] of one or two tiles of events times a column of tiles.
-template <bool Two>
-inline void multiply(const int8_t* events, int64_t row_size, const int8_t* limbs, int64_t parts,
-                     int32_t* sums) {
-  const int8_t* const others = events + kTileRows * row_size;
+// What a tile of sums is the product of, for one block: kernel rows within the image, each of
+// cells.
+struct Factors {
+  const int8_t* cells;  // of the first kernel row, at the first pixel and step
+  int64_t kernel_row;   // from one kernel row to the next
+  int64_t cell_size;    // from one pixel or step to the next
+  const int8_t* limbs;  // of the first kernel row
+  int64_t kernel_rows;
+  int64_t cell_count;
+  const int64_t* offsets;  // of the cells of a kernel row
+};
+
+// The sums [Rows, Limbs, 16, 16] of tiles of events times a column of tiles, from `row` on.
+template <int Rows, int Limbs>
+inline void multiply(const Factors& from, int64_t row, int32_t* sums) {
   _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  if (Two) {
-    _tile_zero(3);
-    _tile_zero(4);
-    _tile_zero(5);
-  }
-  for (int64_t part = 0; part < parts; ++part, limbs += kLimbs * kTileSize) {
-    const int64_t at = part * kTileInputs;
-    _tile_loadd(6, events + at, row_size);
-    _tile_loadd(7, limbs, kTileInputs);
-    _tile_dpbssd(0, 6, 7);
-    if (Two) {
-      _tile_loadd(6, others + at, row_size);
-      _tile_dpbssd(3, 6, 7);
-      _tile_loadd(7, limbs + kTileSize, kTileInputs);
-      _tile_dpbssd(4, 6, 7);
-      _tile_loadd(6, events + at, row_size);
-      _tile_dpbssd(1, 6, 7);
-      _tile_loadd(7, limbs + 2 * kTileSize, kTileInputs);
-      _tile_dpbssd(2, 6, 7);
-      _tile_loadd(6, others + at, row_size);
-      _tile_dpbssd(5, 6, 7);
-    } else {
-      _tile_loadd(7, limbs + kTileSize, kTileInputs);
-      _tile_dpbssd(1, 6, 7);
-      _tile_loadd(7, limbs + 2 * kTileSize, kTileInputs);
-      _tile_dpbssd(2, 6, 7);
+  if constexpr (Rows * Limbs > 1) _tile_zero(1);
+  if constexpr (Rows * Limbs > 2) _tile_zero(2);
+  if constexpr (Rows * Limbs > 3) _tile_zero(3);
+  if constexpr (Rows * Limbs > 4) _tile_zero(4);
+  if constexpr (Rows * Limbs > 5) _tile_zero(5);
+  const int64_t step = from.cell_size, next = kTileRows * step;
+  const int8_t* kernel_row = from.cells + row * step;
+  const int8_t* limbs = from.limbs;
+  for (int64_t k = 0; k < from.kernel_rows; ++k, kernel_row += from.kernel_row) {
+    for (int64_t i = 0; i < from.cell_count; ++i) {
+      const int8_t* events = kernel_row + from.offsets[i];
+      for (int64_t at = 0; at < step; at += kTileInputs, limbs += Limbs * kTileSize) {
+        _tile_loadd(6, events + at, step);
+        _tile_loadd(7, limbs, kTileInputs);
+        _tile_dpbssd(0, 6, 7);
+        if constexpr (Rows == 1) {
+          if constexpr (Limbs > 1) {
+            _tile_loadd(7, limbs + kTileSize, kTileInputs);
+            _tile_dpbssd(1, 6, 7);
+          }
+          if constexpr (Limbs > 2) {
+            _tile_loadd(7, limbs + 2 * kTileSize, kTileInputs);
+            _tile_dpbssd(2, 6, 7);
+          }
+        } else if constexpr (Limbs == 1) {
+          _tile_loadd(6, events + at + next, step);
+          _tile_dpbssd(1, 6, 7);
+        } else if constexpr (Limbs == 2) {
+          _tile_loadd(5, limbs + kTileSize, kTileInputs);
+          _tile_dpbssd(1, 6, 5);
+          _tile_loadd(4, events + at + next, step);
+          _tile_dpbssd(2, 4, 7);
+          _tile_dpbssd(3, 4, 5);
+        } else {
+          _tile_loadd(6, events + at + next, step);
+          _tile_dpbssd(3, 6, 7);
+          _tile_loadd(7, limbs + kTileSize, kTileInputs);
+          _tile_dpbssd(4, 6, 7);
+          _tile_loadd(6, events + at, step);
+          _tile_dpbssd(1, 6, 7);
+          _tile_loadd(7, limbs + 2 * kTileSize, kTileInputs);
+          _tile_dpbssd(2, 6, 7);
+          _tile_loadd(6, events + at + next, step);
+          _tile_dpbssd(5, 6, 7);
+        }
+      }
     }
   }
   constexpr int64_t kRow = kTileRows * sizeof(int32_t);
   _tile_stored(0, sums, kRow);
-  _tile_stored(1, sums + kSums, kRow);
-  _tile_stored(2, sums + 2 * kSums, kRow);
-  if (Two) {
-    _tile_stored(3, sums + 3 * kSums, kRow);
-    _tile_stored(4, sums + 4 * kSums, kRow);
-    _tile_stored(5, sums + 5 * kSums, kRow);
-  }
+  if constexpr (Rows * Limbs > 1) _tile_stored(1, sums + kSums, kRow);
+  if constexpr (Rows * Limbs > 2) _tile_stored(2, sums + 2 * kSums, kRow);
+  if constexpr (Rows * Limbs > 3) _tile_stored(3, sums + 3 * kSums, kRow);
+  if constexpr (Rows * Limbs > 4) _tile_stored(4, sums + 4 * kSums, kRow);
+  if constexpr (Rows * Limbs > 5) _tile_stored(5, sums + 5 * kSums, kRow);
 }
 
 // start + scale * (sum0 + 256 * sum1 + 65536 * sum2), the sum rounded once.
+template <int Limbs>
 inline __m512 put_together(const int32_t* sums, __m512 scale, __m512 start) {
   const __m512i byte = _mm512_set1_epi32(255);
   const __m512i low = _mm512_load_si512(sums);
-  const __m512i middle =
-      _mm512_add_epi32(_mm512_load_si512(sums + kSums), _mm512_srai_epi32(low, 8));
-  const __m512i high =
-      _mm512_add_epi32(_mm512_load_si512(sums + 2 * kSums), _mm512_srai_epi32(middle, 8));
-  const __m512i rest = _mm512_or_si512(_mm512_slli_epi32(_mm512_and_si512(middle, byte), 8),
-                                       _mm512_and_si512(low, byte));
-  const __m512 total =
-      _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_set1_ps(65536.0f), _mm512_cvtepi32_ps(rest));
+  __m512 total = _mm512_cvtepi32_ps(low);
+  if constexpr (Limbs == 2) {
+    const __m512i high =
+        _mm512_add_epi32(_mm512_load_si512(sums + kSums), _mm512_srai_epi32(low, 8));
+    total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_set1_ps(256.0f),
+                            _mm512_cvtepi32_ps(_mm512_and_si512(low, byte)));
+  } else if constexpr (Limbs == 3) {
+    const __m512i middle =
+        _mm512_add_epi32(_mm512_load_si512(sums + kSums), _mm512_srai_epi32(low, 8));
+    const __m512i high =
+        _mm512_add_epi32(_mm512_load_si512(sums + 2 * kSums), _mm512_srai_epi32(middle, 8));
+    const __m512i rest = _mm512_or_si512(_mm512_slli_epi32(_mm512_and_si512(middle, byte), 8),
+                                         _mm512_and_si512(low, byte));
+    total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_set1_ps(65536.0f),
+                            _mm512_cvtepi32_ps(rest));
+  }
   return _mm512_fmadd_ps(total, scale, start);
 }
 
-// Adds to `start`, whose rows [steps * pixels] are `start_step` apart, the currents of rows
-// [steps, pixels] from `first` on, which are `row_size` bytes of `matrix` each.
-inline void multiply_rows(const ConvBlock& block, const int8_t* matrix, int64_t row_size,
-                          int64_t first, int64_t count, const float* start, int64_t start_step,
-                          float* currents) {
-  alignas(64) int32_t sums[2 * kLimbs * kSums];
-  const int64_t parts = row_size / kTileInputs;
-  const int8_t* limbs = block.limbs;
-  for (int64_t channel = 0; channel < block.width; channel += kTileRows) {
-    const __m512 scale = _mm512_loadu_ps(block.scales + channel);
-    for (int64_t row = 0; row < count; row += 2 * kTileRows) {
-      const bool two = count - row > kTileRows;
-      const int8_t* events = matrix + row * row_size;
-      (two ? multiply<true> : multiply<false>)(events, row_size, limbs, parts, sums);
-      for (int64_t half = row; half < count && half < row + 2 * kTileRows; half += kTileRows) {
-        const int32_t* from = sums + (half - row) * kLimbs * kTileRows;
-        const int64_t left = count - half < kTileRows ? count - half : kTileRows;
-        const float* begin = start + (first + half) * start_step + channel;
-        float* to = currents + (first + half) * block.width + channel;
-        for (int64_t i = 0; i < left; ++i) {
-          _mm512_storeu_ps(to, put_together(from, scale, _mm512_loadu_ps(begin)));
-          from += kTileRows;
-          begin += start_step;
-          to += block.width;
-        }
+// What a product adds to `start`, whose rows are `start_step` apart, of 16 channels: [rows, 16].
+template <int Limbs>
+inline void add_product(const Factors& from, const float* scales, int64_t rows, const float* start,
+                        int64_t start_step, float* to) {
+  alignas(64) int32_t sums[2 * Limbs * kSums];
+  const __m512 scale = _mm512_loadu_ps(scales);
+  for (int64_t row = 0; row < rows; row += 2 * kTileRows) {
+    const bool two = rows - row > kTileRows;
+    (two ? multiply<2, Limbs> : multiply<1, Limbs>)(from, row, sums);
+    for (int64_t half = row; half < rows && half < row + 2 * kTileRows; half += kTileRows) {
+      const int32_t* sum = sums + (half - row) * Limbs * kTileRows;
+      const int64_t left = rows - half < kTileRows ? rows - half : kTileRows;
+      for (int64_t i = 0; i < left; ++i, sum += kTileRows, to += kTileRows, start += start_step) {
+        _mm512_storeu_ps(to, put_together<Limbs>(sum, scale, _mm512_loadu_ps(start)));
       }
     }
-    limbs += parts * kLimbs * kTileSize;
   }
+}
+
+// 16 neurons, one step: the vectors of if_neuron_step.inl. The order of operands is that of the
+// comparisons there, which sends a NaN to the lowest spike.
+template <Fire fire, bool ToZero, bool Count>
+inline __m512 step_vector(__m512 current, __m512* v, __m512* n, const Limits<float>& limits) {
+  const __m512 zero = _mm512_setzero_ps(), threshold = _mm512_set1_ps(limits.threshold);
+  const __m512 potential = _mm512_add_ps(*v, current);
+  if (fire == Fire::kBinary) {
+    const __mmask16 fires = _mm512_cmp_ps_mask(potential, threshold, _CMP_GE_OQ);
+    const __m512 left = ToZero ? zero : _mm512_sub_ps(potential, threshold);
+    const __m512 spike = _mm512_maskz_mov_ps(fires, _mm512_set1_ps(1.0f));
+    *v = _mm512_mask_mov_ps(potential, fires, left);
+    if (Count) *n = _mm512_add_ps(*n, spike);
+    return spike;
+  }
+  __m512 lowest = _mm512_set1_ps(limits.spike_min), highest = _mm512_set1_ps(limits.spike_max);
+  if (Count) {
+    const __m512 down = _mm512_sub_ps(_mm512_set1_ps(limits.count_min), *n);
+    const __m512 up = _mm512_sub_ps(_mm512_set1_ps(limits.count_max), *n);
+    lowest = _mm512_min_ps(_mm512_max_ps(down, lowest), zero);
+    highest = _mm512_max_ps(_mm512_min_ps(up, highest), zero);
+  }
+  const bool divides = fire == Fire::kDivided;
+  const __m512 units = divides ? _mm512_div_ps(potential, threshold) : potential;
+  __m512 spike = _mm512_roundscale_ps(units, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  spike = _mm512_min_ps(_mm512_max_ps(spike, lowest), highest);
+  const __m512 taken = divides ? _mm512_mul_ps(spike, threshold) : spike;
+  const __mmask16 fires = _mm512_cmp_ps_mask(spike, zero, _CMP_NEQ_UQ);
+  *v = ToZero ? _mm512_mask_mov_ps(potential, fires, zero) : _mm512_sub_ps(potential, taken);
+  if (Count) *n = _mm512_add_ps(*n, spike);
+  return spike;
+}
+
+// Where 16 channels of a tile are, of its pixels.
+struct Neurons {
+  const float* currents;  // [pixels, steps, 16]
+  int64_t steps, pixels;
+  float* v;  // [pixels, width], from the first of the channels on
+  float* n;
+  int8_t* spikes;  // [steps, pixels, width]
+  int64_t width;
+};
+
+// P pixels from `first` on: the steps of one wait for one another, those of several do not.
+template <Fire fire, bool ToZero, bool Count, int P>
+inline void step_pixels(const Neurons& at, int64_t first, const Limits<float>& limits) {
+  __m512 v[P], n[P];
+  for (int p = 0; p < P; ++p) {
+    v[p] = _mm512_loadu_ps(at.v + (first + p) * at.width);
+    n[p] = Count ? _mm512_loadu_ps(at.n + (first + p) * at.width) : _mm512_setzero_ps();
+  }
+  const float* current = at.currents + first * at.steps * kTileRows;
+  int8_t* spikes = at.spikes + first * at.width;
+  for (int64_t step = 0; step < at.steps; ++step) {
+    for (int p = 0; p < P; ++p) {
+      const __m512 x = _mm512_loadu_ps(current + (p * at.steps + step) * kTileRows);
+      const __m512 spike = step_vector<fire, ToZero, Count>(x, v + p, n + p, limits);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(spikes + p * at.width),
+                       _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(spike)));
+    }
+    spikes += at.pixels * at.width;
+  }
+  for (int p = 0; p < P; ++p) {
+    _mm512_storeu_ps(at.v + (first + p) * at.width, v[p]);
+    if (Count) _mm512_storeu_ps(at.n + (first + p) * at.width, n[p]);
+  }
+}
+
+template <Fire fire, bool ToZero, bool Count>
+void step_neurons(const Neurons& at, const Limits<float>& limits) {
+  int64_t pixel = 0;
+  for (; pixel + 4 <= at.pixels; pixel += 4) {
+    step_pixels<fire, ToZero, Count, 4>(at, pixel, limits);
+  }
+  for (; pixel + 2 <= at.pixels; pixel += 2) {
+    step_pixels<fire, ToZero, Count, 2>(at, pixel, limits);
+  }
+  if (pixel < at.pixels) step_pixels<fire, ToZero, Count, 1>(at, pixel, limits);
+}
+
+using StepNeurons = void (*)(const Neurons& at, const Limits<float>& limits);
+
+template <bool ToZero, bool Count>
+StepNeurons choose_neurons(const IFNeuronAttributes& a) {
+  if (a.is_binary()) return step_neurons<Fire::kBinary, ToZero, Count>;
+  if (a.v_threshold == 1.0f) return step_neurons<Fire::kUnit, ToZero, Count>;
+  return step_neurons<Fire::kDivided, ToZero, Count>;
+}
+
+inline StepNeurons choose_neurons(const IFNeuronAttributes& a, bool count) {
+  if (a.reset_to_zero) {
+    return count ? choose_neurons<true, true>(a) : choose_neurons<true, false>(a);
+  }
+  return count ? choose_neurons<false, true>(a) : choose_neurons<false, false>(a);
 }
 
 }  // namespace

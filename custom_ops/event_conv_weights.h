@@ -10,9 +10,11 @@
 
 namespace onnx_snn {
 
-// Weights [kernel size, channels of a group, out_channels] in so many groups.
+// Weights [kernel height, kernel width, channels of a group, out_channels] in so many groups.
 struct WeightShape {
-  int64_t kernel_size, group_channels, out_channels, groups;
+  int64_t kernel_height, kernel_width, group_channels, out_channels, groups;
+
+  int64_t inputs() const { return kernel_height * kernel_width * group_channels; }
 
   bool is_depthwise() const { return group_channels == 1 && groups == out_channels; }
   // Groups whose outputs cannot be in one block. Depthwise, the channels lie side by side.
@@ -40,7 +42,7 @@ class ConvWeights {
   static constexpr std::align_val_t kAlignment{64};
   template <typename T>
   static std::unique_ptr<T[], Free> allocate(int64_t size);
-  void pack_tiles(int64_t rows);
+  void pack_tiles(const WeightShape& shape);
 
   bool is_depthwise_;
   std::unique_ptr<float[], Free> memory_, scales_;

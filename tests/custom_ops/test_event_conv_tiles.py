@@ -42,6 +42,7 @@ CASES = [
     Case("groups", (2, 6, 9, 12), (3, 3, 40), {"group": 4, **SAME}, signed),
     Case("a kernel wider than the image", (1, 4, 8, 8), (1, 11, 4), {"pads": [0, 5, 0, 5]}),
     Case("all ones", (2, 5, 8, 70), (3, 3, 16), SAME, spikes(1.0), 2),
+    Case("wide rows, done a few at a time", (1, 5, 200, 64), (3, 3, 17), SAME, signed, 16),
 ]
 
 
@@ -80,6 +81,23 @@ def _convolve(x, w, conv):
             channels = slice(group * per_group, (group + 1) * per_group)
             y[..., part] += seen[..., channels] @ w[i, j, :, part]
     return y
+
+
+@pytest.mark.parametrize("greatest", [1, 127, 128, 32639, 32640, 2**21])
+@pytest.mark.parametrize("case", CASES[1:6], ids=lambda case: case.name)
+def test_weights_of_few_bits_lose_none(case, greatest, monkeypatch):
+    """They take one, two or three limbs, and a product as many times as long."""
+    random = np.random.default_rng(greatest)
+    shape = case.weights["W"].shape
+    whole = random.integers(-greatest, greatest + 1, shape)
+    whole[0, 0, 0] = greatest * random.choice([-1, 1], shape[-1])
+    scale = 2.0 ** random.integers(-9, 3, shape[-1])
+    bias = random.integers(-8, 9, shape[-1]) * scale
+    weights = {"W": (whole * scale).astype(np.float32), "B": bias.astype(np.float32)}
+    assert np.array_equal(weights["W"], whole * scale)
+    expected = _convolve(case.x, whole, case.conv).astype(np.float32) * scale + bias
+    actual = currents(case, weights, "amx", monkeypatch)
+    assert_identical([actual], [expected.astype(np.float32)])
 
 
 @pytest.mark.parametrize("threads", [1, 3])
