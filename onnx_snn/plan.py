@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from onnx_snn.coding import Coding, InputCoding
 from onnx_snn.errors import OptionError
 from onnx_snn.options import check_positive
+from onnx_snn.passes.round_weights import check_weight_bits
 from onnx_snn.presets import Settings
 from onnx_snn.schedule import ReadoutWeights, ScheduleOptions
 
@@ -24,6 +25,7 @@ class Plan:
         timesteps: T, the steps of the input.
         input_coding: how samples are shown.
         schedule: its steps are all those of a run.
+        weight_bits: of the weights between spikes; None: as many as they have.
     """
 
     preset: str
@@ -31,9 +33,11 @@ class Plan:
     timesteps: int
     input_coding: InputCoding
     schedule: ScheduleOptions
+    weight_bits: int | None = None
 
     def __post_init__(self) -> None:
         self.schedule.check(self.settings.coding)
+        check_weight_bits(self.weight_bits)
 
     @property
     def window(self) -> int | None:

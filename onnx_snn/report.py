@@ -59,6 +59,7 @@ class ConversionReport:
         silent: with coding drain, whether all neurons had fallen silent.
         exact: whether all sums are exact, so that the counts are the quantised ANN's bit for bit;
             None: this was not asked for. See ``passes.round_to_grid``.
+        weight_bits: of the weights between spikes; None: as many as they had.
         choices: what was tried to keep within a loss; empty where T was given.
         errors: of every layer's rates, by cause; see ``onnx_snn.explain``. Empty where they were
             not measured.
@@ -81,6 +82,7 @@ class ConversionReport:
     output_error: float | None = None
     silent: bool | None = None
     exact: bool | None = None
+    weight_bits: int | None = None
     choices: Sequence[Choice] = ()
     errors: Sequence[LayerError] = ()
 

@@ -209,6 +209,13 @@ def convert(
         ),
     ] = False,
     target: TargetOption = None,
+    weight_bits: Annotated[
+        int | None,
+        typer.Option(
+            help="Round the weights between spikes to 8 or 16 bits; --target cpu is then faster.",
+            rich_help_panel=_TIME,
+        ),
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(help="Samples per run of calibration.", rich_help_panel=_CALIBRATION)
     ] = 64,
@@ -287,6 +294,7 @@ def convert(
         preprocessing=image_preprocessing(size, mean, std),
         max_pool=max_pool,
         target=target or "any",
+        weight_bits=weight_bits,
         strict=strict,
     )
     if save_stats is not None:
@@ -314,6 +322,7 @@ def _show(title: str, report: ConversionReport) -> None:
         f"preset {report.preset}, mode {report.mode}, T = {report.timesteps}, result after "
         f"{report.latency} steps, thresholds from {report.calibration_samples} samples"
         + (f", biases from {report.bias_samples}" if report.bias_samples else "")
+        + (f", weights of {report.weight_bits} bits" if report.weight_bits else "")
     )
     if report.exact is not None:
         out.print(

@@ -47,6 +47,10 @@ class Einsum(Weighted):
     def weight_index(self, node: gs.Node) -> int:
         return 0 if is_constant(node.inputs[0]) else 1
 
+    def input_axes(self, node: gs.Node) -> tuple[int, ...]:
+        labels = self._labels(node)
+        return tuple(i for i, label in enumerate(labels.weight) if label not in labels.output)
+
     def _labels(self, node: gs.Node) -> _Labels:
         """With letters of their own for the axes that an ellipsis stands for.
 

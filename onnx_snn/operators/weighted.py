@@ -24,6 +24,10 @@ class Weighted(Operator):
         """Which input is the weights."""
         return 1
 
+    @abstractmethod
+    def input_axes(self, node: gs.Node) -> tuple[int, ...]:
+        """The axes of the weights that an output sums over; over more than it does, if need be."""
+
     def output(self, node: gs.Node, scales: Sequence[Scale], wish: Scale | None) -> Scale:
         axis = self.channel_axis(node)
         if not scales[0].is_scalar and scales[0].axis != axis:
@@ -62,6 +66,9 @@ class Weighted(Operator):
 class Conv(Weighted):
     """Convolution of any rank and any number of groups; W is [O, I/groups, *kernel]."""
 
+    def input_axes(self, node: gs.Node) -> tuple[int, ...]:
+        return tuple(range(1, node.inputs[1].values.ndim))
+
     def rescaled_weight(
         self, node: gs.Node, weight: FloatArray, scale: Scale, out: Scale
     ) -> FloatArray:
@@ -76,6 +83,9 @@ class Conv(Weighted):
 class ConvTranspose(Weighted):
     """Transposed convolution; W is [I, O/groups, *kernel]."""
 
+    def input_axes(self, node: gs.Node) -> tuple[int, ...]:
+        return (0, *range(2, node.inputs[1].values.ndim))  # of all groups
+
     def rescaled_weight(
         self, node: gs.Node, weight: FloatArray, scale: Scale, out: Scale
     ) -> FloatArray:
@@ -89,6 +99,9 @@ class ConvTranspose(Weighted):
 
 class Gemm(Weighted):
     """alpha·x·B + beta·C with B [I, O], or [O, I] where transB."""
+
+    def input_axes(self, node: gs.Node) -> tuple[int, ...]:
+        return (1,) if node.attrs.get("transB", 0) else (0,)
 
     def refusal(self, node: gs.Node) -> Refusal | None:
         if node.attrs.get("transA", 0):
@@ -113,6 +126,9 @@ class Gemm(Weighted):
 
 class MatMul(Weighted):
     """x·B with x [N, …, I], or A·x with x [N, …, I, P]; leading axes of A or B are a stack."""
+
+    def input_axes(self, node: gs.Node) -> tuple[int, ...]:
+        return (-1,) if self.weight_index(node) == 0 else (-2,)
 
     def weight_index(self, node: gs.Node) -> int:
         return 0 if is_constant(node.inputs[0]) else 1

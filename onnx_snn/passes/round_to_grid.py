@@ -38,6 +38,8 @@ from onnx_snn.graph import (
     new_name,
     set_constant,
 )
+from onnx_snn.operators import operator_of
+from onnx_snn.operators.weighted import Weighted
 from onnx_snn.ops import DOMAIN, NEURONS
 from onnx_snn.spiking_graph import ACCUMULATE, DIFFERENCE, GATE, SpikingGraph
 
@@ -54,7 +56,7 @@ _MOVING = frozenset(
 _CHOOSING = frozenset(["GlobalMaxPool", "Max", "MaxPool", "Min", "ReduceMax", "ReduceMin"])
 _ADDING = frozenset(["Add", "Sub", "Sum"])
 _AVERAGING = frozenset(["AveragePool", "GlobalAveragePool", "ReduceMean"])
-_WEIGHING = frozenset(["Conv", "ConvTranspose", "Gemm", "MatMul", "Mul"])
+_WEIGHING = frozenset(["Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul", "Mul"])
 
 
 def round_to_grid(network: SpikingGraph, levels: int, weight: int) -> bool:
@@ -309,19 +311,9 @@ def _weights_of(node: gs.Node) -> int:
 
 
 def _fan_in(node: gs.Node, weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Σ_i |w[o, i]|, or a bound of it, for every output."""
-    if node.op == "Mul":
-        return weight
-    if node.op == "Conv":
-        axes = tuple(range(1, weight.ndim))
-    elif node.op == "ConvTranspose":
-        groups = int(node.attrs.get("group", 1))
-        weight = weight.reshape(groups, -1, *weight.shape[1:])
-        axes = (1, *range(3, weight.ndim))
-    elif node.op == "Gemm":
-        axes = (1,) if node.attrs.get("transB", 0) else (0,)
-    else:
-        axes = (-1,) if _weights_of(node) == 0 else (-2,)
+    """Σ_i |w[o, i]| of absolute weights, or a bound of it, for every output."""
+    operator = operator_of(node)
+    axes = operator.input_axes(node) if isinstance(operator, Weighted) else ()
     total: npt.NDArray[np.float64] = weight.sum(axis=axes)
     return total
 
