@@ -4,8 +4,10 @@
 
 All see the same real test images in one batch. `dense` is a converted network as `convert` writes
 it, with native neurons between onnxruntime's layers; `portable` the same in a stock onnxruntime;
-`events` the one with ``target="cpu"``. They take turns; SpikingJelly runs as a subprocess in its
-own environment just before, and its better step mode with its better number of threads counts.
+`events` the one with ``target="cpu"``, and `events, 16 bits` and `events, 8 bits` the same with
+``weight_bits`` (and without bias calibration, which takes no time in a run). They take turns;
+SpikingJelly runs as a subprocess in its own environment just before, and its better step mode with
+its better number of threads counts.
 
 A synaptic operation is a weight added because of an event: every active input of a layer times
 what it is connected to. `--layers` tells them, and the time of each layer, one by one. `--plot`
@@ -163,10 +165,14 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     data = network.load()
     x = data.x[: args.batch]
     peer = measure_spikingjelly(name, data, x, args) if args.spikingjelly_python else None
-    dense = onnx_snn.convert(
+    converted = onnx_snn.convert(
         network.model, data.calibration[:CALIBRATION_IMAGES], timesteps=steps, holdout=0.0
-    ).model
-    events = onnx_snn.reschedule(dense, target="cpu")
+    )
+    dense, events = converted.model, onnx_snn.reschedule(converted.model, target="cpu")
+
+    def of_few_bits(bits: int) -> onnx.ModelProto:
+        options = {"timesteps": steps, "target": "cpu", "weight_bits": bits}
+        return onnx_snn.convert(network.model, stats=converted.stats, **options).model
 
     def session(model: onnx.ModelProto, *, native: bool = True) -> ort.InferenceSession:
         options = session_options(args.threads)
@@ -177,6 +183,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
         "ann": runner(ann, x),
         "dense": runner(session(dense), x),
         "events": runner(session(events), x),
+        **{f"events, {bits} bits": runner(session(of_few_bits(bits)), x) for bits in (16, 8)},
     }
     different = np.mean(runs["dense"]()[0].argmax(1) != runs["events"]()[0].argmax(1))
     seconds = median_seconds(runs, args.repeats)
@@ -211,11 +218,12 @@ def show(result: Mapping[str, Any], args: argparse.Namespace) -> None:
         f"{result['spikes_per_neuron']:.2f} spikes per neuron (rate {result['firing_rate']:.1%}), "
         f"{1e-9 * result['synaptic_operations_per_second']:.1f} G synaptic operations/s"
     )
-    for form in ("ann", "events", "dense", "portable", "spikingjelly"):
+    events = [form for form in taken if form.startswith("events")]
+    for form in ("ann", *events, "dense", "portable", "spikingjelly"):
         if form not in taken:
             continue
-        line = f"  {form:13} {taken[form]:9.3f} ms/image  {taken[form] / taken['ann']:7.2f} x ANN"
-        if form == "events":
+        line = f"  {form:15} {taken[form]:9.3f} ms/image  {taken[form] / taken['ann']:7.2f} x ANN"
+        if form in events:
             verdict = "met" if taken[form] <= ANN_BAR * taken["ann"] else "missed"
             line += f"  (bar {ANN_BAR:g}: {verdict})" if result["network"] != "mnist" else ""
         else:
