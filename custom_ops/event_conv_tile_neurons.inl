@@ -32,6 +32,7 @@ struct TileRows {
     factors.kernel_row = s.dilation_y * row;
     factors.cell_size = cells.size;
     factors.limbs = block.limbs + first * row_limbs;
+    factors.kernel_row_limbs = row_limbs;
     factors.kernel_rows = clamp(below, clamp(s.kernel_height - first, s.kernel_height));
     factors.cell_count = cells.count;
     factors.offsets = offsets;

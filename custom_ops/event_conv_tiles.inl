@@ -104,24 +104,45 @@ inline void write_cells(const EventConvCall& call, const ConvSource& source, int
 // What a tile of sums is the product of, for one block: kernel rows within the image, each of
 // cells.
 struct Factors {
-  const int8_t* cells;  // of the first kernel row, at the first pixel and step
-  int64_t kernel_row;   // from one kernel row to the next
-  int64_t cell_size;    // from one pixel or step to the next
-  const int8_t* limbs;  // of the first kernel row
+  const int8_t* cells;       // of the first kernel row, at the first pixel and step
+  int64_t kernel_row;        // from one kernel row to the next
+  int64_t cell_size;         // from one pixel or step to the next
+  const int8_t* limbs;       // of the first kernel row
+  int64_t kernel_row_limbs;  // bytes
   int64_t kernel_rows;
   int64_t cell_count;
   const int64_t* offsets;  // of the cells of a kernel row
+
+  Factors kernel_rows_from(int64_t first, int64_t most) const {
+    Factors some = *this;
+    some.cells += first * kernel_row;
+    some.limbs += first * kernel_row_limbs;
+    some.kernel_rows = kernel_rows - first < most ? kernel_rows - first : most;
+    return some;
+  }
 };
 
-// The sums [Rows, Limbs, 16, 16] of tiles of events times a column of tiles, from `row` on.
-template <int Rows, int Limbs>
+// The sums [Rows, Limbs, 16, 16] of tiles of events times a column of tiles, from `row` on, added
+// to what is there if Adds.
+template <int Rows, int Limbs, bool Adds>
 inline void multiply(const Factors& from, int64_t row, int32_t* sums) {
-  _tile_zero(0);
-  if constexpr (Rows * Limbs > 1) _tile_zero(1);
-  if constexpr (Rows * Limbs > 2) _tile_zero(2);
-  if constexpr (Rows * Limbs > 3) _tile_zero(3);
-  if constexpr (Rows * Limbs > 4) _tile_zero(4);
-  if constexpr (Rows * Limbs > 5) _tile_zero(5);
+  constexpr int64_t kRow = kTileRows * sizeof(int32_t);
+  constexpr int kTiles = Rows * Limbs;
+  if constexpr (Adds) {
+    _tile_loadd(0, sums, kRow);
+    if constexpr (kTiles > 1) _tile_loadd(1, sums + kSums, kRow);
+    if constexpr (kTiles > 2) _tile_loadd(2, sums + 2 * kSums, kRow);
+    if constexpr (kTiles > 3) _tile_loadd(3, sums + 3 * kSums, kRow);
+    if constexpr (kTiles > 4) _tile_loadd(4, sums + 4 * kSums, kRow);
+    if constexpr (kTiles > 5) _tile_loadd(5, sums + 5 * kSums, kRow);
+  } else {
+    _tile_zero(0);
+    if constexpr (kTiles > 1) _tile_zero(1);
+    if constexpr (kTiles > 2) _tile_zero(2);
+    if constexpr (kTiles > 3) _tile_zero(3);
+    if constexpr (kTiles > 4) _tile_zero(4);
+    if constexpr (kTiles > 5) _tile_zero(5);
+  }
   const int64_t step = from.cell_size, next = kTileRows * step;
   const int8_t* kernel_row = from.cells + row * step;
   const int8_t* limbs = from.limbs;
@@ -165,13 +186,12 @@ inline void multiply(const Factors& from, int64_t row, int32_t* sums) {
       }
     }
   }
-  constexpr int64_t kRow = kTileRows * sizeof(int32_t);
   _tile_stored(0, sums, kRow);
-  if constexpr (Rows * Limbs > 1) _tile_stored(1, sums + kSums, kRow);
-  if constexpr (Rows * Limbs > 2) _tile_stored(2, sums + 2 * kSums, kRow);
-  if constexpr (Rows * Limbs > 3) _tile_stored(3, sums + 3 * kSums, kRow);
-  if constexpr (Rows * Limbs > 4) _tile_stored(4, sums + 4 * kSums, kRow);
-  if constexpr (Rows * Limbs > 5) _tile_stored(5, sums + 5 * kSums, kRow);
+  if constexpr (kTiles > 1) _tile_stored(1, sums + kSums, kRow);
+  if constexpr (kTiles > 2) _tile_stored(2, sums + 2 * kSums, kRow);
+  if constexpr (kTiles > 3) _tile_stored(3, sums + 3 * kSums, kRow);
+  if constexpr (kTiles > 4) _tile_stored(4, sums + 4 * kSums, kRow);
+  if constexpr (kTiles > 5) _tile_stored(5, sums + 5 * kSums, kRow);
 }
 
 // start + scale * (sum0 + 256 * sum1 + 65536 * sum2), the sum rounded once.
@@ -198,21 +218,45 @@ inline __m512 put_together(const int32_t* sums, __m512 scale, __m512 start) {
   return _mm512_fmadd_ps(total, scale, start);
 }
 
+template <int Limbs>
+inline void multiply_pair(const Factors& from, bool adds, int64_t row, int64_t rows,
+                          int32_t* sums) {
+  const bool two = rows - row > kTileRows;
+  if (adds) {
+    (two ? multiply<2, Limbs, true> : multiply<1, Limbs, true>)(from, row, sums);
+  } else {
+    (two ? multiply<2, Limbs, false> : multiply<1, Limbs, false>)(from, row, sums);
+  }
+}
+
 // What a product adds to `start`, whose rows are `start_step` apart, of 16 channels: [rows, 16].
 template <int Limbs>
 inline void add_product(const Factors& from, const float* scales, int64_t rows, const float* start,
                         int64_t start_step, float* to) {
-  alignas(64) int32_t sums[2 * Limbs * kSums];
+  constexpr int64_t kFitting = int64_t{32} << 10;  // bytes of limbs, in the L1 cache beside events
+  constexpr int64_t kPair = 2 * kTileRows, kRowSums = Limbs * kTileRows;
+  alignas(64) int32_t sums[kMostRows * kRowSums];
+  // If the limbs do not stay in the cache for all rows, then those of one kernel row do.
+  const bool splits = from.kernel_rows * from.kernel_row_limbs > kFitting;
+  int64_t first = 0;
+  for (; splits && first + 1 < from.kernel_rows; ++first) {
+    const Factors part = from.kernel_rows_from(first, 1);
+    for (int64_t row = 0; row < rows; row += kPair) {
+      multiply_pair<Limbs>(part, first > 0, row, rows, sums + row * kRowSums);
+    }
+  }
+  const Factors last = from.kernel_rows_from(first, from.kernel_rows);
   const __m512 scale = _mm512_loadu_ps(scales);
-  for (int64_t row = 0; row < rows; row += 2 * kTileRows) {
-    const bool two = rows - row > kTileRows;
-    (two ? multiply<2, Limbs> : multiply<1, Limbs>)(from, row, sums);
-    for (int64_t half = row; half < rows && half < row + 2 * kTileRows; half += kTileRows) {
-      const int32_t* sum = sums + (half - row) * Limbs * kTileRows;
+  for (int64_t row = 0; row < rows; row += kPair) {
+    int32_t* sum = sums + (splits ? row * kRowSums : 0);
+    multiply_pair<Limbs>(last, first > 0, row, rows, sum);
+    for (int64_t half = row; half < rows && half < row + kPair; half += kTileRows) {
       const int64_t left = rows - half < kTileRows ? rows - half : kTileRows;
-      for (int64_t i = 0; i < left; ++i, sum += kTileRows, to += kTileRows, start += start_step) {
-        _mm512_storeu_ps(to, put_together<Limbs>(sum, scale, _mm512_loadu_ps(start)));
+      for (int64_t i = 0; i < left; ++i, to += kTileRows, start += start_step) {
+        const __m512 begin = _mm512_loadu_ps(start);
+        _mm512_storeu_ps(to, put_together<Limbs>(sum + i * kTileRows, scale, begin));
       }
+      sum += kTileRows * kRowSums;
     }
   }
 }
