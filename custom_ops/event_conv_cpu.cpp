@@ -138,9 +138,8 @@ void run_band(const EventConvKernels& kernels, EventConvCall call, int64_t image
   const ConvShape& s = call.shape();
   const int64_t tiles = tiles_per_row(call);
   for (int64_t block = 0; block < call.block_count; ++block) {
-    for (int64_t tile = first * tiles; tile < (first + rows) * tiles; ++tile) {
-      kernels.run_tile(call, block * s.out_height * tiles + tile);
-    }
+    const int64_t begin = (block * s.out_height + first) * tiles;
+    kernels.run_tiles(call, begin, begin + rows * tiles);
   }
 }
 
@@ -180,7 +179,7 @@ void run_part(const EventConvKernels& kernels, const EventConvCall& call, float 
     return;
   }
   const int64_t tiles = call.block_count * call.image_count * s.out_height * tiles_per_row(call);
-  share_out([&](int64_t i) { kernels.run_tile(call, i); }, tiles, work, parallel);
+  share_out([&](int64_t i) { kernels.run_tiles(call, i, i + 1); }, tiles, work, parallel);
 }
 
 }  // namespace

@@ -18,8 +18,8 @@ struct EventConvKernels {
                     int64_t list);  // of image_count * step_count * row_groups
   void (*write_cells)(const EventConvCall& call, const ConvSource& source,
                       int64_t y);  // of the input of first_image; only where there are tiles
-  void (*run_tile)(const EventConvCall& call,
-                   int64_t tile);  // of blocks * images * output rows * tiles
+  void (*run_tiles)(const EventConvCall& call, int64_t first,
+                    int64_t end);  // of blocks * images * output rows * tiles
 };
 
 extern const EventConvKernels kEventConvPlain;

@@ -589,9 +589,20 @@ void run_tile(const EventConvCall& call, int64_t index) {
   if (call.n_next != nullptr) write_tile(tile, n, call.n_next, image);
 }
 
+void run_tiles(const EventConvCall& call, int64_t first, int64_t end) {
+#if defined(__AMX_INT8__)
+  if (has_cells(call)) {
+    const Tiles tiles;
+    for (int64_t tile = first; tile < end; ++tile) run_tile(call, tile);
+    return;
+  }
+#endif
+  for (int64_t tile = first; tile < end; ++tile) run_tile(call, tile);
+}
+
 }  // namespace
 
 const EventConvKernels ONNX_SNN_KERNELS = {kMaxBlock, kDenseFrom,  kHasTiles, count,
-                                           list_rows, write_cells, run_tile};
+                                           list_rows, write_cells, run_tiles};
 
 }  // namespace onnx_snn

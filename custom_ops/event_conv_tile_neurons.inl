@@ -57,7 +57,6 @@ void add_up_tiles(const Tile& tile, int64_t steps, const float* start, int64_t s
   alignas(64) float sums[kMostRows * kTileRows];  // [pixels, steps, 16]
   const float zeros[kTileRows] = {};
   const int64_t width = tile.block.width, pixels = tile.pixels;
-  const Tiles tiles;
   const TileRows rows(tile);
   for (int64_t channel = 0; channel < width; channel += kTileRows) {
     // A start that differs from row to row is of another convolution, whose sum comes first.
@@ -126,7 +125,6 @@ void run_tile_neurons(const Tile& tile, const Tile& added, int64_t steps, StepNe
   alignas(64) float currents[kMostRows * kTileRows];  // [pixels, steps, 16]
   const ConvBlock& block = tile.block;
   const bool adds = tile.call.source_count > 1, adds_tiles = added.source.form == Form::kTiles;
-  const Tiles tiles;
   const TileRows rows(tile), added_rows(adds && adds_tiles ? added : tile);
   const int64_t count = steps * tile.pixels;
   prefetch_steps(tile, added, steps);
