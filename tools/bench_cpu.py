@@ -245,8 +245,11 @@ def show(result: Mapping[str, Any], args: argparse.Namespace) -> None:
 def plot(path: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure single layers at several firing rates, and draw their time against the rate."""
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
 
-    settings = argparse.Namespace(steps=16, images=4, threads=args.threads, repeats=args.repeats)
+    settings = argparse.Namespace(
+        steps=16, images=4, threads=args.threads, repeats=args.repeats, weight_bits=32
+    )
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     rows = []
     for colour, layer in enumerate(bench_event_conv.BAR_LAYERS):
@@ -263,7 +266,11 @@ def plot(path: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
         xscale="log",
         yscale="log",
     )
-    axes.legend(title="layer")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axis.set_minor_formatter(ticker.NullFormatter())
+    axes.legend(title="layer", loc="center left")
     figure.savefig(path, dpi=120)
     return rows
 

@@ -26,6 +26,7 @@ from neuron_model import IR_VERSION, OPSET, Array, BoundRun, aligned_empty, bind
 from onnx_snn.ops import DOMAIN, EVENT_CONV_IF_NEURON, IF_NEURON, VERSION
 
 WARM_UP = 2
+GREATEST = {8: 127, 16: 32_639}  # integer weights
 BARS = {0.02: 8.0, 0.05: 5.0, 0.1: 3.0, 0.2: 1.6, 0.5: 0.9}
 """At least so many times faster than the dense network, by firing rate."""
 
@@ -57,12 +58,17 @@ OTHER_LAYERS = [
 ]
 
 
-def make_runs(layer: Layer, x: Array, steps: int, threads: int) -> dict[str, BoundRun]:
+def make_runs(
+    layer: Layer, x: Array, steps: int, threads: int, weight_bits: int
+) -> dict[str, BoundRun]:
     """Return a run of the dense network and one of ours on the same spikes, channels last."""
     random = np.random.default_rng(1)
     inputs = layer.channels // layer.groups
     fan_in = inputs * layer.kernel**2
     w = random.normal(0, fan_in**-0.5, (layer.kernel, layer.kernel, inputs, layer.channels))
+    if weight_bits in GREATEST:  # as onnx_snn.passes.round_weights
+        step = 2.0 ** np.ceil(np.log2(np.abs(w).max() / GREATEST[weight_bits]))
+        w = np.rint(w / step) * step
     w, b = w.astype(np.float32), np.full(layer.channels, 0.1, np.float32)
     conv = {"pads": [layer.kernel // 2] * 4, "group": layer.groups}
     timesteps = np.array(steps)
@@ -138,7 +144,9 @@ def measure_layer(layer: Layer, rate: float, args: argparse.Namespace) -> dict[s
     random = np.random.default_rng(0)
     shape = (args.steps * args.images, layer.size, layer.size, layer.channels)
     x = (random.random(shape, np.float32) < rate).astype(np.int8)
-    seconds = median_seconds(make_runs(layer, x, args.steps, args.threads), args.repeats)
+    seconds = median_seconds(
+        make_runs(layer, x, args.steps, args.threads, args.weight_bits), args.repeats
+    )
     fan_out = layer.kernel**2 * layer.channels // layer.groups
     ratio = seconds["dense"] / seconds["events"]
     return {
@@ -184,6 +192,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=16, help="T")
     parser.add_argument("--images", type=int, default=4, help="N")
     parser.add_argument("--rates", type=float, nargs="+", default=list(BARS), help="of the input")
+    parser.add_argument("--weight-bits", type=int, choices=[*GREATEST, 32], default=32, help="of W")
     parser.add_argument("--all", action="store_true", help="further kinds of layers too")
     parser.add_argument("--json", type=Path, help="where to write the result")
     return parser.parse_args()
@@ -200,6 +209,7 @@ def main() -> None:
         "steps": args.steps,
         "images": args.images,
         "repeats": args.repeats,
+        "weight_bits": args.weight_bits,
         "rows": [measure_layer(layer, rate, args) for layer in layers for rate in args.rates],
     }
     show(report)
