@@ -38,7 +38,9 @@ from onnx_snn.passes.rewrite_activations import rewrite_activations
 from onnx_snn.passes.round_to_grid import round_to_grid
 from onnx_snn.passes.round_weights import round_weights
 from onnx_snn.passes.spike import spike
+from onnx_snn.passes.to_half import to_half
 from onnx_snn.plan import Plan, all_steps
+from onnx_snn.precision import Precision
 from onnx_snn.presets import settings
 from onnx_snn.probe import channels_of
 from onnx_snn.progress import progress_bar
@@ -122,6 +124,7 @@ def convert(
     strict: bool = False,
     target: str = "any",
     weight_bits: int | None = None,
+    precision: str = "model",
 ) -> Conversion:
     """Rewrite a trained network into a spiking one. No retraining; the weights are rescaled.
 
@@ -175,6 +178,8 @@ def convert(
             with the firing rate; see ``onnx_snn.target``.
         weight_bits: round the weights between spikes to integers of so many bits (8 or 16) times a
             power of two for each output, which ``target="cpu"`` runs faster; None: leave them.
+        precision: ``"model"``: the type of the trained network, or ``"fp16"``: weights, currents
+            and spikes in half precision, for a GPU; inputs and outputs keep their type.
 
     Returns:
         The spiking network and a report.
@@ -185,6 +190,9 @@ def convert(
     shown: InputCoding = parse_choice(InputCoding, input_coding, "input_coding")
     pooling: MaxPool = parse_choice(MaxPool, max_pool, "max_pool")
     aim: Target = parse_choice(Target, target, "target")
+    numbers: Precision = parse_choice(Precision, precision, "precision")
+    if aim is Target.CPU and numbers is Precision.FP16:
+        raise OptionError("target 'cpu' reads events of float32 networks; leave precision out")
     plans = []
     for name, steps in candidates(preset, timesteps, coding, searches=max_loss is not None):
         chosen = settings(
@@ -207,7 +215,7 @@ def convert(
             timesteps=all_steps(chosen.coding, steps, drain_steps),
             block=block,
         )
-        plans.append(Plan(name, chosen, steps, shown, options, weight_bits))
+        plans.append(Plan(name, chosen, steps, shown, options, weight_bits, numbers))
     if max_loss is not None and stats is not None:
         raise OptionError("max_loss is judged on calibration data; give them instead of stats")
 
@@ -335,6 +343,8 @@ class _Network:
                 calibrate_biases(
                     network, ann, samples or [], steps, samples=count, progress=advance
                 )
+        if plan.precision is Precision.FP16:
+            to_half(network)
         exact = None
         if chosen.exact_sums:
             most = chosen.coding.levels(plan.timesteps, chosen.neuron.spike_max)

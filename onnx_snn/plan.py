@@ -8,6 +8,7 @@ from onnx_snn.coding import Coding, InputCoding
 from onnx_snn.errors import OptionError
 from onnx_snn.options import check_positive
 from onnx_snn.passes.round_weights import check_weight_bits
+from onnx_snn.precision import Precision
 from onnx_snn.presets import Settings
 from onnx_snn.schedule import ReadoutWeights, ScheduleOptions
 
@@ -26,6 +27,7 @@ class Plan:
         input_coding: how samples are shown.
         schedule: its steps are all those of a run.
         weight_bits: of the weights between spikes; None: as many as they have.
+        precision: of all numbers.
     """
 
     preset: str
@@ -34,6 +36,7 @@ class Plan:
     input_coding: InputCoding
     schedule: ScheduleOptions
     weight_bits: int | None = None
+    precision: Precision = Precision.MODEL
 
     def __post_init__(self) -> None:
         self.schedule.check(self.settings.coding)

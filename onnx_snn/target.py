@@ -8,7 +8,9 @@ class Target(StrEnum):
 
     - ``any``: neurons between ONNX's own operators.
     - ``cpu``: layers that read events; see ``onnx_snn.passes.use_events``.
+    - ``cuda``: as ``any``; all of it runs on a GPU, best with ``precision="fp16"``.
     """
 
     ANY = "any"
     CPU = "cpu"
+    CUDA = "cuda"

@@ -216,6 +216,13 @@ def convert(
             rich_help_panel=_TIME,
         ),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="model: the trained network's type; fp16: half precision, for a GPU.",
+            rich_help_panel=_TIME,
+        ),
+    ] = "model",
     batch_size: Annotated[
         int, typer.Option(help="Samples per run of calibration.", rich_help_panel=_CALIBRATION)
     ] = 64,
@@ -295,6 +302,7 @@ def convert(
         max_pool=max_pool,
         target=target or "any",
         weight_bits=weight_bits,
+        precision=precision,
         strict=strict,
     )
     if save_stats is not None:

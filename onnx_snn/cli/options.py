@@ -22,8 +22,8 @@ TargetOption = Annotated[
     str | None,
     typer.Option(
         help=(
-            "any, or cpu: layers that only touch active inputs, so that time falls with the "
-            "firing rate."
+            "any; cpu: layers that only touch active inputs, so that time falls with the firing "
+            "rate; or cuda: as any, all of it on a GPU."
         ),
     ),
 ]
