@@ -1,6 +1,7 @@
 """Rewrite trained ONNX networks into spiking neural networks that run in onnxruntime."""
 
 from onnx_snn.activation_stats import ActivationStats
+from onnx_snn.bound_session import BoundSession
 from onnx_snn.convert import Conversion, convert
 from onnx_snn.errors import OnnxSnnError
 from onnx_snn.evaluate import Evaluation, evaluate
@@ -12,6 +13,7 @@ from onnx_snn.stream import Stream
 
 __all__ = [
     "ActivationStats",
+    "BoundSession",
     "Conversion",
     "Evaluation",
     "LayerError",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 LIBRARY_NAME = f"libonnx_snn_ops{_SUFFIX}"
 
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _ERRORS_ONLY = 3  # onnxruntime warns about every input that has a default, as T has
 
 
@@ -54,7 +55,8 @@ def create_session(
 
     Args:
         model: path, bytes or ``ModelProto``.
-        providers: as onnxruntime takes them; None: CUDA where available, then the CPU.
+        providers: as onnxruntime takes them; None: CUDA where available, then the CPU. A warning
+            names those that are not at work, and what is in their place.
         sess_options: as onnxruntime takes them. The library is registered with them and stays so.
         use_native: False does not register it, so that the portable bodies run.
 
@@ -73,15 +75,39 @@ def create_session(
         options.log_severity_level = _ERRORS_ONLY
     if use_native:
         _register(options)
+    available = api.get_available_providers()
     if providers is None:
-        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-        available = api.get_available_providers()
-        providers = [name for name in wanted if name in available]
+        chosen: list[Any] = [name for name in (_CUDA, _CPU) if name in available]
+    else:
+        chosen = [provider for provider in providers if _name_of(provider) in available] or [_CPU]
     source = _source(model)
     try:
-        return open_session(source, options, providers)
+        session = open_session(source, options, chosen)
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise ModelError(f"onnxruntime cannot load the model: {_one_line(error)}") from error
+    _tell_fallback(session, providers or chosen, available)
+    return session
+
+
+def _name_of(provider: Any) -> str:
+    """Of a provider as onnxruntime takes them: a name, or a name and options."""
+    return str(provider if isinstance(provider, str) else provider[0])
+
+
+def _tell_fallback(
+    session: ort.InferenceSession, wanted: Sequence[Any], available: Sequence[str]
+) -> None:
+    """Warn of a provider that is not at work, once for each."""
+    at_work = session.get_providers()
+    for name in map(_name_of, wanted):
+        if name in at_work:
+            continue
+        reason = "could not be loaded; onnxruntime's log has the reason"
+        if name not in available:
+            reason = f"is not part of this onnxruntime, which has {', '.join(available)}"
+            if name == _CUDA:
+                reason += "; install onnxruntime-gpu in its place"
+        _warn_once(f"{name} {reason}. The model runs on {at_work[0]}")
 
 
 def _register(options: ort.SessionOptions) -> None:

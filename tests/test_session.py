@@ -225,3 +225,22 @@ def test_timesteps_are_chosen_per_run():
     for steps in (1, 3, 20):
         case = replace(CASE, steps=steps)
         assert_identical(session.run(None, case.feeds("float32")), case.expected("float32"))
+
+
+def test_a_provider_that_is_not_there_is_told_in_one_line():
+    name = "CUDAExecutionProvider"
+    if name in ort.get_available_providers():
+        pytest.skip("CUDA is there")
+    with pytest.warns(RuntimeWarning, match=f"{name} is not part of this onnxruntime") as caught:
+        session = create_session(model(), providers=[(name, {"device_id": 0}), *CPU])
+    (told,) = [str(warning.message) for warning in caught]
+    assert "install onnxruntime-gpu" in told
+    assert told.endswith("The model runs on CPUExecutionProvider")
+    assert session.get_providers() == CPU
+    assert_identical(session.run(None, FEEDS), EXPECTED)
+
+
+def test_a_provider_that_nobody_has_leaves_the_cpu():
+    with pytest.warns(RuntimeWarning, match="NoSuchProvider is not part of this onnxruntime"):
+        session = create_session(model(), providers=["NoSuchProvider"])
+    assert session.get_providers() == CPU
