@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnx_snn.errors import DataError, RuntimeUnavailableError
+from onnx_snn.errors import DataError, OnnxSnnError, RuntimeUnavailableError
 from onnx_snn.onnxruntime_api import onnxruntime
 
 if TYPE_CHECKING:
@@ -29,11 +29,19 @@ class BoundSession:
     Args:
         session: of ``create_session``, or any other.
         device_id: which GPU, the one of the session.
+        is_fixed: whether every run reads and writes the same memory, as a CUDA graph does (provider
+            option ``enable_cuda_graph``): arrays are copied to where those of the first run are,
+            outputs are overwritten by the next run, and shapes stay the same.
     """
 
-    def __init__(self, session: ort.InferenceSession, device_id: int = 0) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, device_id: int = 0, *, is_fixed: bool = False
+    ) -> None:
         self._session = session
         self._device_id = device_id
+        self._is_fixed = is_fixed
+        self._kept_inputs: dict[str, ort.OrtValue] = {}
+        self._kept_outputs: dict[str, ort.OrtValue] = {}
         self._outputs = [value.name for value in session.get_outputs()]
         self._defaults = {value.name for value in session.get_overridable_initializers()}
         self.device = _DEVICES.get(session.get_providers()[0], "cpu")
@@ -51,7 +59,8 @@ class BoundSession:
             ``torch.from_dlpack`` takes it as it is.
 
         Raises:
-            DataError: onnxruntime refuses the tensors, or T is given, which a binding cannot set.
+            DataError: onnxruntime refuses the tensors, T is given, which a binding cannot set, or
+                a shape changes where they are fixed.
             RuntimeUnavailableError: this onnxruntime takes no DLPack tensors.
         """
         for name in self._defaults & feeds.keys():
@@ -64,21 +73,31 @@ class BoundSession:
             for name, value in feeds.items():
                 self._bind(binding, name, value)
             for name in self._outputs:
-                binding.bind_output(name, self.device, self._device_id)
+                if name in self._kept_outputs:
+                    binding.bind_ortvalue_output(name, self._kept_outputs[name])
+                else:
+                    binding.bind_output(name, self.device, self._device_id)
             self._session.run_with_iobinding(binding)
-        except RuntimeUnavailableError:
+        except OnnxSnnError:
             raise
         except Exception as error:  # onnxruntime's exceptions have no common base
             reason = " ".join(str(error).split())
             raise DataError(f"onnxruntime refuses the data: {reason}") from error
-        return dict(zip(self._outputs, binding.get_outputs(), strict=True))
+        outputs = dict(zip(self._outputs, binding.get_outputs(), strict=True))
+        if self._is_fixed and not self._kept_outputs:
+            self._kept_outputs = outputs
+        return dict(self._kept_outputs or outputs)
 
     def _bind(self, binding: ort.IOBinding, name: str, value: Any) -> None:
         api = onnxruntime()
         if isinstance(value, api.OrtValue):
             binding.bind_ortvalue_input(name, value)
         elif isinstance(value, np.ndarray | np.generic) or not hasattr(value, "__dlpack__"):
-            binding.bind_cpu_input(name, np.ascontiguousarray(value).reshape(np.shape(value)))
+            array = np.ascontiguousarray(value).reshape(np.shape(value))
+            if self._is_fixed:
+                binding.bind_ortvalue_input(name, self._kept(name, array))
+            else:
+                binding.bind_cpu_input(name, array)
         elif hasattr(api.OrtValue, "from_dlpack"):
             binding.bind_ortvalue_input(name, api.OrtValue.from_dlpack(value))
         else:
@@ -86,3 +105,19 @@ class BoundSession:
                 f"onnxruntime {api.__version__} takes no DLPack tensors; install a newer one, or "
                 f"give a NumPy array or an OrtValue for '{name}'"
             )
+
+    def _kept(self, name: str, array: Any) -> ort.OrtValue:
+        """The array, copied to where the first one for this input is."""
+        if name not in self._kept_inputs:
+            own = array.copy()  # on the CPU an OrtValue is the array's memory
+            value = onnxruntime().OrtValue.ortvalue_from_numpy(own, self.device, self._device_id)
+            self._kept_inputs[name] = value
+            return value
+        value = self._kept_inputs[name]
+        if tuple(value.shape()) != array.shape:
+            raise DataError(
+                f"'{name}' has the shape {list(array.shape)}, but this session is fixed to "
+                f"{list(value.shape())}; open another for it"
+            )
+        value.update_inplace(array)
+        return value

@@ -93,3 +93,31 @@ def test_without_dlpack_it_says_so(session, x, monkeypatch):
     monkeypatch.delattr(ort.OrtValue, "from_dlpack", raising=False)
     with pytest.raises(RuntimeUnavailableError, match="takes no DLPack tensors"):
         BoundSession(session).run({"x": torch.from_numpy(x)})
+
+
+def test_a_fixed_session_reads_and_writes_the_same_memory(session, x):
+    bound = BoundSession(session, is_fixed=True)
+    first = bound.run({"x": x})["y"]
+    expected = session.run(None, {"x": x})[0]
+    np.testing.assert_array_equal(first.numpy(), expected)
+    second = bound.run({"x": x / 2})["y"]
+    assert second.data_ptr() == first.data_ptr()
+    np.testing.assert_array_equal(first.numpy(), session.run(None, {"x": x / 2})[0])
+    assert not np.array_equal(first.numpy(), expected)
+
+
+def test_a_fixed_session_refuses_another_shape(session, x):
+    bound = BoundSession(session, is_fixed=True)
+    bound.run({"x": x})
+    with pytest.raises(DataError, match=r"'x' has the shape \[2, 2, 8, 8\], but .* fixed to \[4"):
+        bound.run({"x": x[:2]})
+
+
+@DLPACK
+def test_a_fixed_session_reads_the_tensors_of_others(session, x):
+    bound = BoundSession(session, is_fixed=True)
+    tensor = torch.from_numpy(x.copy())
+    bound.run({"x": tensor})
+    tensor.mul_(0.5)
+    found = bound.run({"x": tensor})["y"].numpy()
+    np.testing.assert_array_equal(found, session.run(None, {"x": x / 2})[0])

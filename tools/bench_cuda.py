@@ -79,13 +79,14 @@ def export(net: nn.Module, size: int) -> bytes:
 
 
 def open_session(model: Any, args: argparse.Namespace, **options: str) -> onnx_snn.BoundSession:
-    """Open a model on the device."""
+    """Open a model on the device, with options of the CUDA provider."""
     settings = ort.SessionOptions()
     settings.log_severity_level = ERRORS_ONLY
     providers: list[Any] = ["CPUExecutionProvider"]
     if args.device == "cuda":
         providers.insert(0, ("CUDAExecutionProvider", options))
-    return onnx_snn.BoundSession(onnx_snn.create_session(model, providers, settings))
+    session = onnx_snn.create_session(model, providers, settings)
+    return onnx_snn.BoundSession(session, is_fixed=bool(options))
 
 
 def convert(ann: bytes, calibration: Tensor, timesteps: int, precision: str) -> Any:
