@@ -59,13 +59,13 @@ float rate_of(const EventConvKernels& kernels, const ConvSource& source) {
 }
 
 // The share of active inputs from which on tiles are faster than events. A current takes about
-//     events    62 + 112 * inputs/64 * rate
+//     events    55 + 112 * inputs/64 * rate
 //     tiles     25 + 1.9 * inputs/64 * limbs
 // cycles for 16 channels (Intel Xeon with AMX; see tools/bench_event_conv.py).
 float tiles_from(const ConvShape& s, int64_t limbs) {
   const CellShape cells(s);
   const int64_t parts = s.kernel_height * cells.count * cells.size / kTileInputs;
-  return 0.017f * static_cast<float>(limbs) - 0.33f / static_cast<float>(parts);
+  return 0.017f * static_cast<float>(limbs) - 0.27f / static_cast<float>(parts);
 }
 
 // Sets the form, and returns the share of active inputs as far as it was needed for that.
