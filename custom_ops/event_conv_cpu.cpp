@@ -113,6 +113,8 @@ void run_band(const EventConvKernels& kernels, EventConvCall call, int64_t image
   const ScratchMemory memory(static_cast<size_t>(cell_bytes(call, rows, call.step_count)));
   int8_t* cells = static_cast<int8_t*>(memory.data());
   const int64_t part_image = image - call.first_image;
+  call.first_image = image;
+  call.image_count = 1;
   for (int k = 0; k < call.source_count; ++k) {
     ConvSource& source = call.sources[k];
     const ConvShape& s = source.shape;
@@ -122,13 +124,6 @@ void run_band(const EventConvKernels& kernels, EventConvCall call, int64_t image
     }
     source.cells = cells;
     cells += cell_bytes(s, rows, call.step_count);
-  }
-  call.first_image = image;
-  call.image_count = 1;
-  for (int k = 0; k < call.source_count; ++k) {
-    ConvSource& source = call.sources[k];
-    if (source.form != Form::kTiles) continue;
-    const ConvShape& s = source.shape;
     const int64_t above = first * s.stride_y - s.pad_top;
     const int64_t end = std::min(above + input_rows(s, rows), s.height);
     source.cell_row_size = CellShape(s).row_size(s) * call.step_count;

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnx_snn.errors import DataError, OnnxSnnError, RuntimeUnavailableError
+from onnx_snn.errors import DataError, OnnxSnnError, RuntimeUnavailableError, one_line
 from onnx_snn.onnxruntime_api import onnxruntime
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ class BoundSession:
         except OnnxSnnError:
             raise
         except Exception as error:  # onnxruntime's exceptions have no common base
-            reason = " ".join(str(error).split())
-            raise DataError(f"onnxruntime refuses the data: {reason}") from error
+            raise DataError(f"onnxruntime refuses the data: {one_line(error)}") from error
         outputs = dict(zip(self._outputs, binding.get_outputs(), strict=True))
         if self._is_fixed and not self._kept_outputs:
             self._kept_outputs = outputs

@@ -31,3 +31,8 @@ class OutputError(OnnxSnnError):
 
 class RuntimeUnavailableError(OnnxSnnError, ImportError):
     """A library needed for this request is not installed."""
+
+
+def one_line(error: Exception) -> str:
+    """What another library's error says, as part of a message of ours."""
+    return " ".join(str(error).split())

@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 from onnx import helper
 
 from onnx_snn.blocked_layout import read_blocks
-from onnx_snn.errors import ModelError, RuntimeUnavailableError
+from onnx_snn.errors import ModelError, RuntimeUnavailableError, one_line
 from onnx_snn.onnxruntime_api import onnxruntime
 from onnx_snn.open_session import open_session
 from onnx_snn.ops import DOMAIN, LARGE_VALUES, VERSION
@@ -257,5 +257,4 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # onnxruntime's exceptions have no common base
-        reason = " ".join(str(error).split())
-        raise ModelError(f"onnxruntime cannot run the model: {reason}") from error
+        raise ModelError(f"onnxruntime cannot run the model: {one_line(error)}") from error

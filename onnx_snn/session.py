@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 import onnx_snn
-from onnx_snn.errors import ModelError, RuntimeUnavailableError
+from onnx_snn.errors import ModelError, RuntimeUnavailableError, one_line
 from onnx_snn.model_io import ModelSource, read_model
 from onnx_snn.onnxruntime_api import onnxruntime
 from onnx_snn.open_session import open_session
@@ -84,7 +84,7 @@ def create_session(
     try:
         session = open_session(source, options, chosen)
     except Exception as error:  # onnxruntime's exceptions have no common base
-        raise ModelError(f"onnxruntime cannot load the model: {_one_line(error)}") from error
+        raise ModelError(f"onnxruntime cannot load the model: {one_line(error)}") from error
     _tell_fallback(session, providers or chosen, available)
     return session
 
@@ -120,7 +120,7 @@ def _register(options: ort.SessionOptions) -> None:
         options.register_custom_ops_library(library)
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise RuntimeUnavailableError(
-            f"onnxruntime cannot load the native library: {_one_line(error)}; "
+            f"onnxruntime cannot load the native library: {one_line(error)}; "
             "install onnx-snn again, or pass use_native=False"
         ) from error
 
@@ -128,10 +128,6 @@ def _register(options: ort.SessionOptions) -> None:
 @functools.cache
 def _warn_once(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=4)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _source(model: ModelSource) -> onnx.ModelProto | bytes | str:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnx_snn.errors import DataError, OptionError
+from onnx_snn.errors import DataError, OptionError, one_line
 from onnx_snn.model_io import ModelSource, read_model
 from onnx_snn.options import check_positive
 from onnx_snn.reschedule import reschedule
@@ -116,8 +116,7 @@ class Stream:
         try:
             results = self._session.run(names, {**arrays, **self._state})
         except Exception as error:  # onnxruntime's exceptions have no common base
-            reason = " ".join(str(error).split())
-            raise DataError(f"onnxruntime refuses the data: {reason}") from error
+            raise DataError(f"onnxruntime refuses the data: {one_line(error)}") from error
         count = len(self._outputs)
         after = zip(self.record.states, results[count:], strict=True)
         self._state = {state.input: value for state, value in after}

@@ -153,7 +153,7 @@ def measure_spikingjelly(name: str, data: Any, x: Any, args: argparse.Namespace)
             args.spikingjelly_python,
             "spikingjelly_speed.py",
             *(network.peer, network.model, arrays),
-            *("--timesteps", STEPS[name]),
+            *("--timesteps", args.timesteps or STEPS[name]),
             *("--threads", *range(1, args.threads + 1)),
             *("--repeats", args.repeats),
         )
@@ -161,7 +161,7 @@ def measure_spikingjelly(name: str, data: Any, x: Any, args: argparse.Namespace)
 
 def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Measure one network in all forms."""
-    network, steps = NETWORKS[name], STEPS[name]
+    network, steps = NETWORKS[name], args.timesteps or STEPS[name]
     data = network.load()
     x = data.x[: args.batch]
     peer = measure_spikingjelly(name, data, x, args) if args.spikingjelly_python else None
@@ -279,6 +279,7 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Whole networks on the CPU")
     parser.add_argument("--models", nargs="+", choices=list(STEPS), default=list(STEPS))
+    parser.add_argument("--timesteps", type=int, help=f"T (default: {STEPS})")
     parser.add_argument("--spikingjelly-python", type=Path, metavar="PATH")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=cpu_count())

@@ -212,7 +212,12 @@ def measure(
     """Convert, run all test images, and compare."""
     start = time.perf_counter()
     snn = onnx_snn.convert(
-        network.model, data.calibration, preset=row.preset, timesteps=row.timesteps, holdout=0.0
+        network.model,
+        data.calibration,
+        preset=row.preset,
+        timesteps=row.timesteps,
+        holdout=0.0,
+        weight_bits=args.weight_bits,
     )
     converted = time.perf_counter()
     steps = snn.report.timesteps
@@ -374,6 +379,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="number of test images")
     parser.add_argument("--spikingjelly-python", type=Path, metavar="PATH")
     parser.add_argument("--target", choices=["any", "cpu"], default="any", help="see convert")
+    parser.add_argument("--weight-bits", type=int, choices=[8, 16], help="see convert")
     parser.add_argument("--threads", type=int, default=cpu_count())
     parser.add_argument("--json", type=Path, help="where to write the result")
     return parser.parse_args()

@@ -18,6 +18,7 @@ from onnx import TensorProto, TypeProto, defs, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import infer_node_outputs
 
+from onnx_snn.errors import one_line
 from onnx_snn.load.weights import SMALL
 
 BATCH = "N"
@@ -199,7 +200,7 @@ class _Run:
             onnx.checker.ValidationError,
             defs.SchemaError,
         ) as error:
-            return " ".join(str(error).split())
+            return one_line(error)
         self._evaluate(node, names)
         return None
 

@@ -18,7 +18,7 @@ import onnx_graphsurgeon as gs
 from onnx import inliner
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from onnx_snn.errors import ModelError, UnsupportedModelError
+from onnx_snn.errors import ModelError, UnsupportedModelError, one_line
 from onnx_snn.graph import data_variables, is_constant, is_standard
 from onnx_snn.load.batch_runs import BATCH, is_random
 from onnx_snn.load.channel_shuffle import gather_shuffled_channels
@@ -114,8 +114,7 @@ def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"the model's shapes contradict each other: {reason}") from error
+        raise ModelError(f"the model's shapes contradict each other: {one_line(error)}") from error
 
 
 def _declare_outputs(graph: onnx.GraphProto, source: onnx.GraphProto) -> None:
