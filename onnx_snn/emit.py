@@ -1,4 +1,10 @@
-"""Write groups of standard ONNX nodes into a graph: the arithmetic of time."""
+"""Write groups of standard ONNX nodes into a graph: the arithmetic of time.
+
+Numbers of steps decide shapes, so that a runtime with a GPU must compute with them on the host.
+onnxruntime does so behind a ``Shape`` only (``GetCpuPreferredNodes``): anything else that reads an
+integer input goes to the GPU, and its result is copied back in every run. ``on_host`` gives a number
+a Shape to stand behind; ``on_device`` brings it to where the data is, without a copy.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +54,18 @@ class Emitter:
         self._count += 1
         return f"{self._prefix}/{op}_{self._count}"
 
+    def on_host(self, count: gs.Tensor, into: gs.Variable | None = None) -> gs.Variable:
+        """A number of steps [] as the length of a list of as many."""
+        steps = self.node("Range", [self.const(0), count, self.const(1)])
+        length = self.node("Shape", [steps])
+        return self.node("Gather", [length, self.const(0)], dtype=np.int64, into=into)
+
+    def on_device(self, count: gs.Tensor, like: gs.Tensor) -> gs.Variable:
+        """A number of steps [], which is on the host, as [1] of ``like``'s type."""
+        one = self.const(1)
+        number = self.node("Range", [count, self.node("Add", [count, one]), one])
+        return self.node("CastLike", [number, like], dtype=like.dtype)
+
     def vector(self, scalar: gs.Tensor) -> gs.Variable:
         """A scalar [] as a vector [1]."""
         return self.node("Reshape", [scalar, self.const([1])])
@@ -89,12 +107,7 @@ class Emitter:
         first = self.node("Add", [start, one])
         numbers = self.node("Range", [first, self.node("Add", [first, count]), one])
         typed = self.node("CastLike", [numbers, like], dtype=like.dtype)
-        rank = self.node("Shape", [self.node("Shape", [like])])
-        one_each = gs.Constant(self._name("one"), np.ones(1, np.int64))
-        ones = self.node("ConstantOfShape", [rank], value=one_each)
-        steps = self.node(
-            "Concat",
-            [self.vector(count), self.node("Slice", [ones, self.const([1]), self.const([_END])])],
-            axis=0,
-        )
+        sizes = self.shape(like, 1)
+        ones = self.node("Add", [self.node("Sub", [sizes, sizes]), one])
+        steps = self.node("Concat", [self.vector(count), ones], axis=0)
         return self.node("Reshape", [typed, steps], dtype=like.dtype)

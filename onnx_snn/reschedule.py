@@ -110,8 +110,8 @@ def unschedule(model: onnx.ModelProto, record: ScheduleRecord) -> SpikingGraph:
     graph.inputs[:] = [tensor for tensor in graph.inputs if tensor.name not in states]
     graph.outputs[:] = [tensor for tensor in graph.outputs if tensor.name not in states]
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
-    if not record.timesteps_input:  # the name is free only now that what computed T is gone
-        timesteps.name = unique_name(graph, "T")
+    # The name is free only now that what read or computed T is gone.
+    timesteps.name = record.timesteps_input or unique_name(graph, "T")
     return SpikingGraph(
         graph, timesteps, record.input_coding, record.coding, record.window, record.ramp
     )
@@ -147,8 +147,7 @@ def _free_timesteps(
 ) -> tuple[gs.Variable, list[gs.Variable]]:
     """Every neuron reads a T that nobody computes yet, and starts anew; T and all spikes."""
     spikes = []
-    given = (tensor for tensor in graph.inputs if tensor.name == record.timesteps_input)
-    timesteps = next(given, None) or gs.Variable("onnx_snn/T", np.dtype(np.int64), [])
+    timesteps = gs.Variable("onnx_snn/T", np.dtype(np.int64), [])
     starts: dict[str, gs.Constant] = {}
     for node in graph.nodes:
         if node.domain != DOMAIN or node.op not in TIMESTEPS_INPUT:
@@ -169,7 +168,7 @@ def _free_timesteps(
             start = starts.setdefault(key, gs.Constant(key, np.asarray(value, state.dtype)))
             node.inputs[state.input] = start
             node.outputs[state.output] = gs.Variable.empty()
-    graph.inputs[:] = [tensor for tensor in graph.inputs if tensor.name != timesteps.name]
+    graph.inputs[:] = [tensor for tensor in graph.inputs if tensor.name != record.timesteps_input]
     return timesteps, spikes
 
 

@@ -73,13 +73,12 @@ class TimeWeights:
         return emit.node("Min", [numbers, window], dtype=like.dtype)
 
     def total(self, emit: Emitter, count: gs.Tensor, like: gs.Tensor) -> gs.Variable:
-        """W_T after ``count`` steps, a scalar of ``like``'s type."""
+        """W_T after ``count`` steps, [1] of ``like``'s type."""
         if self.coding is Coding.RADIX:
-            number = emit.node("CastLike", [count, like], dtype=like.dtype)
-            return self._complement(emit, self._power(emit, number))
+            return self._complement(emit, self._power(emit, emit.on_device(count, like)))
         if self.window is not None:
             count = emit.node("Min", [count, emit.const(self.window)], dtype=np.int64)
-        number = emit.node("CastLike", [count, like], dtype=like.dtype)
+        number = emit.on_device(count, like)
         return self._sum_of_ramp(emit, number) if self.ramp > 1 else number
 
     def gate(

@@ -97,7 +97,7 @@ def test_the_weight_of_all_steps(weights, dtype, steps):
         return weights.total(emit, count, tensor)
 
     actual = _evaluate(total, _sequence(dtype), steps=steps)
-    assert actual.shape == ()
+    assert actual.shape == (1,)
     assert actual == _expected(weights, steps)[1][-1].astype(dtype)
 
 

@@ -43,14 +43,14 @@ def put_on_schedule(network: SpikingGraph, options: ScheduleOptions) -> Schedule
     readouts = [(node.inputs[0].name, node.outputs[0]) for node in network.readouts()]
     crossings = [CrossingRecord.of(node) for node in network.crossings()]
     temporal = network.temporal_nodes()
-    sequences = open_inputs(network)
+    inputs = open_inputs(network)
     states: list[StateRecord] = []
     if options.schedule is Schedule.LAYER or network.coding.is_phased:
-        layer(network, options.readout, sequences)
+        layer(network, options.readout, inputs)
     elif options.schedule is Schedule.LOOP:
-        loop(network, options.readout, sequences, options.block, temporal)
+        loop(network, options.readout, inputs, options.block, temporal)
     else:
-        states = step(network, options.readout, sequences)
+        states = step(network, options.readout, inputs)
     means = [mean for _, mean in readouts]
     mark_tail(network, means, options.readout)
     stacked, repeated = {}, {}
@@ -67,11 +67,11 @@ def put_on_schedule(network: SpikingGraph, options: ScheduleOptions) -> Schedule
         silent=silence or "",
         timesteps=options.timesteps,
         block=options.block,
-        timesteps_input="" if sequences else network.timesteps.name,
+        timesteps_input="" if inputs.timesteps is None else inputs.timesteps.name,
         readouts=[[rows, mean.name] for rows, mean in readouts],
         crossings=crossings,
         outputs=stacked,
         repeated=repeated,
         states=states,
-        sequences={s.whole.name: s.rows.name for s in sequences},
+        sequences={s.whole.name: s.rows.name for s in inputs.sequences},
     )

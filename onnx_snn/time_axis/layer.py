@@ -8,24 +8,24 @@ from onnx_snn.emit import Emitter
 from onnx_snn.schedule import Readout
 from onnx_snn.spiking_graph import SpikingGraph
 from onnx_snn.time_axis.cross_time import cross_time
-from onnx_snn.time_axis.inputs import Sequence, fold_sequences
+from onnx_snn.time_axis.inputs import Inputs, read_inputs
 from onnx_snn.time_axis.means import mean_over_time, running_mean, sums_so_far
 from onnx_snn.time_axis.placeholders import replace, take_apart
 from onnx_snn.time_axis.silence import tell_silence
 from onnx_snn.time_axis.steps import Steps
 
 
-def layer(network: SpikingGraph, readout: Readout, sequences: list[Sequence]) -> None:
+def layer(network: SpikingGraph, readout: Readout, inputs: Inputs) -> None:
     """Write the nodes of all placeholders; every membrane starts from its constant.
 
     Args:
         network: its graph is edited in place; its inputs are open.
         readout: the mean over T, or the running mean.
-        sequences: what ``open_inputs`` gave.
+        inputs: what ``open_inputs`` gave.
     """
     graph, steps = network.graph, Steps(network.timesteps)
     inside, weights = network.weights, network.readout_weights
-    graph.nodes[:0] = fold_sequences(network, sequences)
+    graph.nodes[:0] = read_inputs(network, inputs)
     for node in network.crossings():
         replace(graph, node, cross_time(node, inside, steps))
     for node in network.readouts():

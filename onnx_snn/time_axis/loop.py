@@ -13,7 +13,7 @@ from onnx_snn.spiking_graph import SILENT, SpikingGraph
 from onnx_snn.time_axis.behind import nodes_behind
 from onnx_snn.time_axis.carried import Carried
 from onnx_snn.time_axis.cross_time import cross_time
-from onnx_snn.time_axis.inputs import Sequence, count_steps
+from onnx_snn.time_axis.inputs import Inputs, count_steps
 from onnx_snn.time_axis.means import add_up, mean_of_sum, running_mean, sums_so_far
 from onnx_snn.time_axis.placeholders import take_apart
 from onnx_snn.time_axis.silence import is_silent
@@ -25,7 +25,7 @@ _PREFIX = "onnx_snn"
 def loop(
     network: SpikingGraph,
     readout: Readout,
-    sequences: list[Sequence],
+    inputs: Inputs,
     size: int,
     inside: list[gs.Node],
 ) -> None:
@@ -34,19 +34,19 @@ def loop(
     Args:
         network: its graph is edited in place; its inputs are open.
         readout: the mean over T, or the running mean.
-        sequences: what ``open_inputs`` gave.
+        inputs: what ``open_inputs`` gave.
         size: steps of a block; the last may be shorter.
         inside: the network's temporal nodes, which become the body of the Loop.
     """
     graph, readouts = network.graph, network.readouts()
     head: list[gs.Node] = []
     before = Emitter(head, f"{_PREFIX}/before_loop")
-    count_steps(before, network, sequences)
+    count_steps(before, network, inputs)
     block_size = before.const(size)
     round_up = before.node("Add", [network.timesteps, before.const(size - 1)])
     trips = before.node("Div", [round_up, block_size])
 
-    block = _begin_block(network, sequences, block_size)
+    block = _begin_block(network, inputs, block_size)
     _move_inside(network, block, inside)
     going_on = _go_on_until_silent(network, block, readout)
     _carry_states(network, block)
@@ -87,16 +87,16 @@ class _Block:
     carried: Carried
 
 
-def _begin_block(network: SpikingGraph, sequences: list[Sequence], size: gs.Tensor) -> _Block:
+def _begin_block(network: SpikingGraph, inputs: Inputs, size: gs.Tensor) -> _Block:
     """Count the steps before this block and in it, and take its part of the sequences."""
     nodes: list[gs.Node] = []
     emit, carried = Emitter(nodes, f"{_PREFIX}/block"), Carried()
     iteration = gs.Variable(f"{_PREFIX}/iteration", np.dtype(np.int64), [])
     going = gs.Variable(f"{_PREFIX}/going", np.dtype(np.bool_), [])
-    start = emit.node("Mul", [iteration, size], dtype=np.int64)
-    left = emit.node("Sub", [network.timesteps, start], dtype=np.int64)
+    start = emit.node("Mul", [emit.on_host(iteration), size], dtype=np.int64)
+    left = emit.node("Sub", [emit.on_host(network.timesteps), start], dtype=np.int64)
     count = emit.node("Min", [size, left], dtype=np.int64)
-    for sequence in sequences:
+    for sequence in inputs.sequences:
         end = emit.node("Add", [start, count])
         part = emit.node(
             "Slice",

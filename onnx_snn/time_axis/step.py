@@ -10,20 +10,20 @@ from onnx_snn.graph import insert_before
 from onnx_snn.schedule import CLOCK, Readout, StateRecord
 from onnx_snn.spiking_graph import SpikingGraph
 from onnx_snn.time_axis.cross_time import cross_time
-from onnx_snn.time_axis.inputs import Sequence, fold_sequences
+from onnx_snn.time_axis.inputs import Inputs, read_inputs
 from onnx_snn.time_axis.means import add_up, mean_of_sum, running_mean, sums_so_far
 from onnx_snn.time_axis.placeholders import replace, take_apart
 from onnx_snn.time_axis.silence import tell_silence
 from onnx_snn.time_axis.steps import Steps, states_of
 
 
-def step(network: SpikingGraph, readout: Readout, sequences: list[Sequence]) -> list[StateRecord]:
+def step(network: SpikingGraph, readout: Readout, inputs: Inputs) -> list[StateRecord]:
     """Write the nodes of all placeholders, and let every state come in and go out.
 
     Args:
         network: its graph is edited in place; its inputs are open.
         readout: the mean so far, or that at every step of the run.
-        sequences: what ``open_inputs`` gave.
+        inputs: what ``open_inputs`` gave.
 
     Returns:
         The states of the file.
@@ -31,7 +31,7 @@ def step(network: SpikingGraph, readout: Readout, sequences: list[Sequence]) -> 
     graph, weights = network.graph, network.readout_weights
     states = _States(graph)
     _open_states(network, states)
-    head = fold_sequences(network, sequences)
+    head = read_inputs(network, inputs)
     past, now = _clock(head, network.timesteps, states)
     graph.nodes[:0] = head
     steps = Steps(network.timesteps, past, states.add_zero)
@@ -120,8 +120,10 @@ def _clock(
     nodes: list[gs.Node], timesteps: gs.Variable, states: _States
 ) -> tuple[gs.Variable, gs.Variable]:
     """Count the steps of all runs: those before this one, and with it."""
-    past = gs.Variable(CLOCK, np.dtype(np.int64), [])
+    given = gs.Variable(CLOCK, np.dtype(np.int64), [])
     now = gs.Variable(f"{CLOCK}_next", np.dtype(np.int64), [])
-    Emitter(nodes, "onnx_snn/clock").node("Add", [past, timesteps], into=now)
-    states.add(past, now, 0)
+    emit = Emitter(nodes, "onnx_snn/clock")
+    past = emit.on_host(given)
+    emit.node("Add", [past, timesteps], into=now)
+    states.add(given, now, 0)
     return past, now
