@@ -1,12 +1,13 @@
-# make demo | test | sanitize | lint | format | bench | clean. Each sets up what it needs, in .venv.
+# make demo | test | sanitize | stand-in | lint | format | bench | clean. Each sets up what it needs, in .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # CUDA where an NVIDIA driver answers, else the CPU: the extra that brings onnxruntime.
 RUNTIME ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SOURCES := $(wildcard custom_ops/*) pyproject.toml constraints.txt
+NATIVE = $(shell git ls-files '*.h' '*.inl' '*.cpp' '*.cu')
 
-.PHONY: demo test test-oldest sanitize lint format bench clean
+.PHONY: demo test test-oldest sanitize stand-in lint format bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py --output demo
@@ -26,16 +27,23 @@ sanitize: .venv-sanitize/.installed
 		.venv-sanitize/bin/python -m pytest -q -n auto tests/custom_ops \
 		--hypothesis-seed=random --ignore tests/custom_ops/test_library.py -k "not beyond_this_memory"
 
+# For a GPU, on a machine without one: the CUDA kernels compiled for the CPU and run by onnxruntime's
+# CUDA provider, and where that places the nodes of converted networks.
+stand-in: .venv-stand-in/.installed
+	.venv-stand-in/bin/python tools/cuda_stand_in/build.py build/stand_in
+	LD_LIBRARY_PATH=build/stand_in/lib .venv-stand-in/bin/python tools/gpu_check.py \
+		--library build/stand_in/ops/libonnx_snn_ops.so --only kernels placement --json -
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror custom_ops/*.h custom_ops/*.inl custom_ops/*.cpp custom_ops/*.cu
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i custom_ops/*.h custom_ops/*.inl custom_ops/*.cpp custom_ops/*.cu
+	$(BIN)/clang-format -i $(NATIVE)
 
 bench: $(VENV)/.installed
 	$(BIN)/python tools/bench_if_neuron.py
@@ -64,5 +72,11 @@ $(VENV)/.installed-test: $(BIN)/pip $(SOURCES)
 		-C cmake.define.ONNX_SNN_SANITIZE=ON -C build-dir=build/sanitize -e ".[cpu,plot,test]"
 	touch $@
 
+.venv-stand-in/.installed: $(SOURCES)
+	$(PYTHON) -m venv .venv-stand-in
+	.venv-stand-in/bin/pip install -q -c constraints.txt -C cmake.define.ONNX_SNN_CUDA=OFF \
+		-C build-dir=build/stand_in_cpu -e ".[gpu]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-sanitize build demo
+	rm -rf $(VENV) .venv-oldest .venv-sanitize .venv-stand-in build demo

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "kernel_types.h"
 
@@ -66,12 +67,15 @@ __device__ void narrow(float value, Half* to) {
   to->bits = __half_as_ushort(__float2half_rn(value));
 }
 
-// Blocks of kThreads for so many threads.
-unsigned int blocks_of(int64_t threads) {
-  return static_cast<unsigned int>((threads + kThreads - 1) / kThreads);
-}
-
-void check(cudaError_t error) {
+// Queues so many threads of a kernel, in blocks of kThreads.
+template <typename... Parameters>
+void queue(void (*kernel)(Parameters...), int64_t threads, cudaStream_t stream,
+           const std::decay_t<Parameters>&... arguments) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned int>((threads + kThreads - 1) / kThreads));
+  config.blockDim = dim3(kThreads);
+  config.stream = stream;
+  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, arguments...);
   if (error == cudaSuccess) return;
   throw std::runtime_error(std::string("CUDA kernel launch failed: ") + cudaGetErrorString(error));
 }

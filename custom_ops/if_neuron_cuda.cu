@@ -77,9 +77,8 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T, int Width, Fire fire, bool ToZero, bool Count>
 void launch(const IFNeuronRun<T>& run, cudaStream_t stream) {
   using State = typename StateOf<T>::type;
-  if_neuron<T, Width, fire, ToZero, Count><<<blocks_of(run.neurons / Width), kThreads, 0, stream>>>(
-      run, limits_of<State>(run.attributes), initial_potential<State>(run.attributes));
-  check(cudaGetLastError());
+  queue(if_neuron<T, Width, fire, ToZero, Count>, run.neurons / Width, stream, run,
+        limits_of<State>(run.attributes), initial_potential<State>(run.attributes));
 }
 
 // A device divides fast enough for a threshold of 1 not to need a kernel of its own: V / 1 is V.

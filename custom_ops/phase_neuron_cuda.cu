@@ -49,9 +49,8 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T, int Width>
 void launch(const PhaseNeuronRun<T>& run, cudaStream_t stream) {
   using State = typename StateOf<T>::type;
-  phase_neuron<T, Width><<<blocks_of(run.neurons / Width), kThreads, 0, stream>>>(
-      run, phases_of<State>(run.attributes, run.steps));
-  check(cudaGetLastError());
+  queue(phase_neuron<T, Width>, run.neurons / Width, stream, run,
+        phases_of<State>(run.attributes, run.steps));
 }
 
 template <typename T>

@@ -1,9 +1,9 @@
 """Write groups of standard ONNX nodes into a graph: the arithmetic of time.
 
 Numbers of steps decide shapes, so that a runtime with a GPU must compute with them on the host.
-onnxruntime does so behind a ``Shape`` only (``GetCpuPreferredNodes``): anything else that reads an
-integer input goes to the GPU, and its result is copied back in every run. ``on_host`` gives a number
-a Shape to stand behind; ``on_device`` brings it to where the data is, without a copy.
+onnxruntime does so behind a ``Shape`` only (``GetCpuPreferredNodes``): anything else that reads
+an integer input goes to the GPU, and its result is copied back in every run. ``on_host`` gives a
+number a Shape to stand behind; ``on_device`` brings it to where the data is, without a copy.
 """
 
 from __future__ import annotations

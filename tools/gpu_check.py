@@ -3,13 +3,15 @@
     python tools/gpu_check.py                        build the library and check everything
     python tools/gpu_check.py --library PATH         check a library that is built
     python tools/gpu_check.py --provider cpu         the same comparisons on the CPU, no figures
+    make stand-in                                    without a GPU: kernels and placement
 
 - kernels: IFNeuron and PhaseNeuron with every attribute, type, optional input and output, odd
   shapes and unaligned memory, in onnxruntime, against the NumPy reference, bit for bit. Inputs are
   drawn afresh (the seed is printed); outputs lie between margins and are filled with NaN before.
 - sanitizer: compute-sanitizer's memcheck and racecheck over some of these, where it is installed.
-- model: converted networks, in float32 on two schedules and in half precision, on the GPU against
-  float32 on the CPU; where their nodes run.
+- placement: converted networks on all schedules and in half precision, placed on the provider: no
+  copies between host and device, and CUDA graphs where no Loop is in the way.
+- model: the same networks on the GPU against float32 on the CPU; where their nodes ran.
 - speed: the neurons' bytes per second against a copy from device to device; whole networks.
 
 The result goes to tools/results/gpu_DATE.json. Exit code: 0 where all is well, else 1.
@@ -34,6 +36,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime as ort
 
 import onnx_snn
@@ -48,10 +51,10 @@ from phase_neuron_model import phase_neuron_model
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "tools" / "results"
-CHECKS = ("kernels", "sanitizer", "model", "speed")
+CHECKS = ("kernels", "sanitizer", "placement", "model", "speed")
 MODELS = ("mnist", "resnet20", "vgg", "efficientnet")
 ROWS = 3_200  # images times steps of one run
-ERRORS_ONLY = 3
+ERRORS_ONLY, FATAL_ONLY = 3, 4
 
 
 @dataclass
@@ -69,7 +72,14 @@ class Target:
     driver: CudaDriver | None
 
     def session(
-        self, model: bytes, *, device: str = "", strict: bool = False, profile: str = ""
+        self,
+        model: bytes,
+        *,
+        device: str = "",
+        strict: bool = False,
+        profile: str = "",
+        optimised: str = "",
+        graph: bool = False,
     ) -> ort.InferenceSession:
         """Open a model.
 
@@ -78,16 +88,23 @@ class Target:
             device: where, if not on this target's device.
             strict: whether a node that a GPU target would leave to the CPU is an error.
             profile: start of the name of a profile to write.
+            optimised: a file to write, the model as it is run.
+            graph: whether to capture a CUDA graph.
         """
         options = ort.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
         options.register_custom_ops_library(str(self.library))
         if profile:
             options.enable_profiling, options.profile_file_prefix = True, profile
+        if optimised:
+            options.optimized_model_filepath = optimised
         providers: list[Any] = ["CPUExecutionProvider"]
         if (device or self.device) == "cuda":
             assert self.driver is not None
             settings = {"use_tf32": "0", "user_compute_stream": str(self.driver.stream)}
+            if graph:
+                options.log_severity_level = FATAL_ONLY  # a refusal is an answer
+                settings["enable_cuda_graph"] = "1"
             providers.insert(0, ("CUDAExecutionProvider", settings))
             if strict:
                 options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -338,7 +355,7 @@ def check_sanitizer(target: Target, args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-# model
+# networks
 
 
 @dataclass(frozen=True)
@@ -397,14 +414,60 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
 }
 """How a network is converted, beside the defaults."""
 
+STREAM = {"schedule": "step"}
 
-def convert(network: Network, form: str) -> bytes:
+
+def convert(network: Network, form: Mapping[str, Any]) -> bytes:
     """Convert a network; returns the file's content."""
     options = {"timesteps": network.timesteps, "bias_calibration": False, "holdout": 0.0}
-    options |= {"preset": network.preset, **FORMS[form]}
+    options |= {"preset": network.preset, "target": "cuda", **form}
     snn = onnx_snn.convert(network.file, network.calibration, **options)
     content: bytes = snn.model.SerializeToString()
     return content
+
+
+# placement
+
+
+def check_placement(target: Target, args: argparse.Namespace) -> dict[str, Any]:
+    """Look at where the provider places the nodes of converted networks, and what that takes."""
+    if target.device != "cuda":
+        return {"skipped": "no GPU in use", "ok": True}
+    rows = {}
+    for name, network in load_networks(args).items():
+        if name not in args.models:
+            continue
+        forms = {form: FORMS[form] for form in network.forms} | {"step": STREAM}
+        for form, options in forms.items():
+            model = convert(network, options)
+            with tempfile.TemporaryDirectory() as folder:
+                target.session(model, optimised=f"{folder}/placed.onnx")
+                copies = count_copies(onnx.load(f"{folder}/placed.onnx").graph)
+            captured = can_capture(target, model)
+            ok = copies == 0 and captured == (form != "loop")
+            rows[f"{name}, {form}"] = {"copies": copies, "cuda_graph": captured, "ok": ok}
+    return {"rows": rows, "ok": all(row["ok"] for row in rows.values())}
+
+
+def count_copies(graph: onnx.GraphProto) -> int:
+    """Return the number of copies between host and device, those in subgraphs too."""
+    bodies = [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
+    here = sum(node.op_type.startswith("Memcpy") for node in graph.node)
+    return here + sum(count_copies(body) for body in bodies)
+
+
+def can_capture(target: Target, model: bytes) -> bool:
+    """Return whether onnxruntime takes the model for a CUDA graph."""
+    try:
+        target.session(model, graph=True)
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        if "graph capture" not in str(error):
+            raise
+        return False
+    return True
+
+
+# model
 
 
 def check_model(target: Target, args: argparse.Namespace) -> dict[str, Any]:
@@ -414,9 +477,9 @@ def check_model(target: Target, args: argparse.Namespace) -> dict[str, Any]:
         if name not in args.models:
             continue
         size = max(1, min(args.batch_size, ROWS // network.timesteps))
-        reference = classify(target.session(convert(network, "layer"), device="cpu"), network, size)
+        reference = classify(target.session(convert(network, {}), device="cpu"), network, size)
         for form in network.forms:
-            model = convert(network, form)
+            model = convert(network, FORMS[form])
             here = classify(target.session(model), network, size)
             placed = placement(target, model, network.x[:size])
             rows[f"{name}, {form}"] = compare_networks(here, reference, network, form) | placed
@@ -538,7 +601,7 @@ def network_speed(target: Target, args: argparse.Namespace) -> dict[str, float]:
         network = networks[name]
         batch = network.x[: max(1, min(args.batch_size, ROWS // network.timesteps))]
         models = {"ann": network.file.read_bytes()}
-        models |= {form: convert(network, form) for form in network.forms}
+        models |= {form: convert(network, FORMS[form]) for form in network.forms}
         for form, model in models.items():
             runs[f"{name}, {form}"] = partial(run_batch, target.session(model), batch)
     seconds = interleaved(runs, wall_seconds, args.repeats)
@@ -610,6 +673,7 @@ def check(target: Target, args: argparse.Namespace) -> dict[str, Any]:
     functions = {
         "kernels": check_kernels,
         "sanitizer": check_sanitizer,
+        "placement": check_placement,
         "model": check_model,
         "speed": check_speed,
     }
@@ -649,6 +713,11 @@ def describe(name: str, result: dict[str, Any]) -> str:
         lines += failures[:10]
     elif name == "sanitizer":
         lines = [f"{tool}: {result[tool]}" for tool in ("memcheck", "racecheck")]
+    elif name == "placement":
+        for network, row in result["rows"].items():
+            graph = "a CUDA graph" if row["cuda_graph"] else "no CUDA graph"
+            line = f"{network}: {row['copies']} copies, {graph}"
+            lines.append(line if row["ok"] else f"{line}  WRONG")
     elif name == "model":
         lines = [describe_model(name, row) for name, row in result["rows"].items()]
     else:
