@@ -230,7 +230,7 @@ def convert(
         result = network.convert(plans[0], stats, samples)
     else:
         result = _choose(network, plans, stats, samples, max_loss)
-    if aim is Target.CPU:
+    if aim is not Target.ANY:
         result = replace(result, model=reschedule(result.model, target=aim))
     return result
 

@@ -10,8 +10,17 @@ from onnx_snn.errors import OptionError
 from onnx_snn.export import export
 from onnx_snn.graph import replace_uses, unique_name
 from onnx_snn.model_io import ModelSource, read_model
-from onnx_snn.ops import DOMAIN, EVENT_MAX_POOL, EVENTS, NEURONS, STATEFUL, TIMESTEPS_INPUT
+from onnx_snn.ops import (
+    DOMAIN,
+    EVENT_MAX_POOL,
+    EVENTS,
+    FUSED_FOR_CUDA,
+    NEURONS,
+    STATEFUL,
+    TIMESTEPS_INPUT,
+)
 from onnx_snn.options import parse_choice
+from onnx_snn.passes.fuse_shortcuts import fuse_shortcuts
 from onnx_snn.passes.put_on_schedule import put_on_schedule
 from onnx_snn.passes.spike import FOLDED
 from onnx_snn.passes.use_events import use_events
@@ -44,13 +53,13 @@ def reschedule(
         readout: ``"mean"`` (outputs [N, …]) or ``"running"`` (outputs [T, N, …]).
         timesteps: default number of steps T.
         block: steps evaluated together in ``loop``.
-        target: ``"cpu"``: layers that read events, which cost in proportion to the spikes; see
-            ``onnx_snn.target``. There is no way back to ``"any"``.
+        target: ``"cpu"``: layers that read events, which cost in proportion to the spikes;
+            ``"cuda"``: fewer passes over memory; see ``onnx_snn.target``. There is no way back.
 
     Raises:
         ModelError: not a model made by onnx_snn.
         OptionError: an unknown schedule, readout or target, T or block not a positive whole
-            number, or a model with events is wanted without them.
+            number, or a model written for one target is wanted for another.
     """
     model = read_model(source)
     record = ScheduleRecord.of(model)
@@ -71,13 +80,17 @@ def _aim(network: SpikingGraph, target: str | None) -> None:
     if target is None:
         return
     wanted = parse_choice(Target, target, "target")
+    used = {node.op for node in network.graph.nodes if node.domain == DOMAIN}
+    for written_for, operators in ((Target.CPU, EVENTS), (Target.CUDA, FUSED_FOR_CUDA)):
+        if wanted is not written_for and used.intersection(operators):
+            raise OptionError(
+                f"the network is written for target '{written_for.value}' and cannot be put back "
+                f"to target '{wanted.value}'; convert it again"
+            )
     if wanted is Target.CPU:
         use_events(network)
-    elif any(node.domain == DOMAIN and node.op in EVENTS for node in network.graph.nodes):
-        raise OptionError(
-            "the network reads events (target 'cpu') and cannot be put back to target 'any'; "
-            "convert it again"
-        )
+    elif wanted is Target.CUDA:
+        fuse_shortcuts(network)
 
 
 def unschedule(model: onnx.ModelProto, record: ScheduleRecord) -> SpikingGraph:

@@ -8,7 +8,8 @@ class Target(StrEnum):
 
     - ``any``: neurons between ONNX's own operators.
     - ``cpu``: layers that read events; see ``onnx_snn.passes.use_events``.
-    - ``cuda``: as ``any``; all of it runs on a GPU, best with ``precision="fp16"``.
+    - ``cuda``: neurons that add up shortcuts themselves, so that less crosses the memory of a GPU;
+      see ``onnx_snn.passes.fuse_shortcuts``. Best with ``precision="fp16"``.
     """
 
     ANY = "any"
