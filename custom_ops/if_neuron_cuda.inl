@@ -65,9 +65,15 @@ class SumOfCurrents {
 
   __device__ SumOfCurrents(const AddIFNeuronRun<T>& run, int64_t first)
       : x_(run.x + first), r_(run.r + first), stride_(run.neurons) {
+    int64_t channel = first / run.channel_size % run.channels;
+    int64_t left = run.channel_size - first % run.channel_size;
 #pragma unroll
     for (int i = 0; i < Width; ++i) {
-      factors_[i] = widen(run.factors[(first + i) / run.channel_size % run.channels]);
+      factors_[i] = widen(run.factors[channel]);
+      if (--left == 0) {
+        left = run.channel_size;
+        channel = channel + 1 < run.channels ? channel + 1 : 0;
+      }
     }
   }
 
