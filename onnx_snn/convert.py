@@ -174,8 +174,9 @@ def convert(
         max_pool: ``"exact"`` maxima of the spikes so far, or ``"average"``: pooled by averages
             instead, which is cheaper but another function.
         strict: refuse a network of which a part would stay graded, not spiking.
-        target: ``"any"``, or ``"cpu"``: layers that only touch active inputs, so that time falls
-            with the firing rate; see ``onnx_snn.target``.
+        target: ``"any"``, ``"cpu"``: layers that only touch active inputs, so that time falls
+            with the firing rate, or ``"cuda"``: maxima of spikes in one operator; see
+            ``onnx_snn.target``.
         weight_bits: round the weights between spikes to integers of so many bits (8 or 16) times a
             power of two for each output, which ``target="cpu"`` runs faster; None: leave them.
         precision: ``"model"``: the type of the trained network, or ``"fp16"``: weights, currents
@@ -230,7 +231,7 @@ def convert(
         result = network.convert(plans[0], stats, samples)
     else:
         result = _choose(network, plans, stats, samples, max_loss)
-    if aim is Target.CPU:
+    if aim is not Target.ANY:
         result = replace(result, model=reschedule(result.model, target=aim))
     return result
 

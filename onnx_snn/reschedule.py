@@ -10,8 +10,17 @@ from onnx_snn.errors import OptionError
 from onnx_snn.export import export
 from onnx_snn.graph import replace_uses, unique_name
 from onnx_snn.model_io import ModelSource, read_model
-from onnx_snn.ops import DOMAIN, EVENT_MAX_POOL, EVENTS, NEURONS, STATEFUL, TIMESTEPS_INPUT
+from onnx_snn.ops import (
+    DOMAIN,
+    EVENTS,
+    FIRING,
+    NEURONS,
+    SPIKE_MAX_POOL,
+    STATEFUL,
+    TIMESTEPS_INPUT,
+)
 from onnx_snn.options import parse_choice
+from onnx_snn.passes.pool_spikes import pool_spikes
 from onnx_snn.passes.put_on_schedule import put_on_schedule
 from onnx_snn.passes.spike import FOLDED
 from onnx_snn.passes.use_events import use_events
@@ -44,13 +53,14 @@ def reschedule(
         readout: ``"mean"`` (outputs [N, …]) or ``"running"`` (outputs [T, N, …]).
         timesteps: default number of steps T.
         block: steps evaluated together in ``loop``.
-        target: ``"cpu"``: layers that read events, which cost in proportion to the spikes; see
-            ``onnx_snn.target``. There is no way back to ``"any"``.
+        target: ``"cpu"``: layers that read events, which cost in proportion to the spikes;
+            ``"cuda"``: maxima of spikes in one operator; see ``onnx_snn.target``. There is no way
+            back to ``"any"``, nor from one to the other.
 
     Raises:
         ModelError: not a model made by onnx_snn.
         OptionError: an unknown schedule, readout or target, T or block not a positive whole
-            number, or a model with events is wanted without them.
+            number, or a model written for one target is wanted for another.
     """
     model = read_model(source)
     record = ScheduleRecord.of(model)
@@ -70,14 +80,22 @@ def reschedule(
 def _aim(network: SpikingGraph, target: str | None) -> None:
     if target is None:
         return
-    wanted = parse_choice(Target, target, "target")
+    wanted: Target = parse_choice(Target, target, "target")
+    given = {node.op for node in network.graph.nodes if node.domain == DOMAIN}
+    written = {
+        Target.CPU: ("reads events", given.intersection(EVENTS)),
+        Target.CUDA: ("pools spikes", given.intersection([SPIKE_MAX_POOL])),
+    }
+    for other, (what, operators) in written.items():
+        if operators and wanted is not other:
+            raise OptionError(
+                f"the network {what} (target '{other.value}') and cannot be put back to target "
+                f"'{wanted.value}'; convert it again"
+            )
     if wanted is Target.CPU:
         use_events(network)
-    elif any(node.domain == DOMAIN and node.op in EVENTS for node in network.graph.nodes):
-        raise OptionError(
-            "the network reads events (target 'cpu') and cannot be put back to target 'any'; "
-            "convert it again"
-        )
+    elif wanted is Target.CUDA:
+        pool_spikes(network)
 
 
 def unschedule(model: onnx.ModelProto, record: ScheduleRecord) -> SpikingGraph:
@@ -152,7 +170,7 @@ def _free_timesteps(
     for node in graph.nodes:
         if node.domain != DOMAIN or node.op not in TIMESTEPS_INPUT:
             continue
-        if node.op != EVENT_MAX_POOL:
+        if node.op in FIRING:
             spikes.append(node.outputs[0])
         given = node.inputs[TIMESTEPS_INPUT[node.op]]
         if given is not timesteps:

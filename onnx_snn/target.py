@@ -8,7 +8,8 @@ class Target(StrEnum):
 
     - ``any``: neurons between ONNX's own operators.
     - ``cpu``: layers that read events; see ``onnx_snn.passes.use_events``.
-    - ``cuda``: as ``any``; all of it runs on a GPU, best with ``precision="fp16"``.
+    - ``cuda``: maxima of spikes in one operator, see ``onnx_snn.passes.pool_spikes``; all of it
+      runs on a GPU, best with ``precision="fp16"``.
     """
 
     ANY = "any"

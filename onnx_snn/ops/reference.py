@@ -12,7 +12,7 @@ from onnx_snn.ops.reference_events import (
     event_if_neuron,
 )
 from onnx_snn.ops.reference_neurons import Tensor, if_neuron, phase_neuron
-from onnx_snn.ops.reference_pools import event_max_pool, event_sum_pool
+from onnx_snn.ops.reference_pools import event_max_pool, event_sum_pool, spike_max_pool
 
 __all__ = [
     "event_conv",
@@ -24,6 +24,7 @@ __all__ = [
     "if_neuron",
     "large_values",
     "phase_neuron",
+    "spike_max_pool",
 ]
 
 
