@@ -15,21 +15,30 @@ struct Span {
   int first, size;
 };
 
-__device__ Span inside(int64_t begin, int64_t step, int64_t size, int64_t end) {
-  const int64_t skipped = begin < 0 ? (step - 1 - begin) / step : 0;
-  const int64_t first = begin + skipped * step;
-  const int64_t fitting = first < end ? (end - 1 - first) / step + 1 : 0;
-  const int64_t left = size - skipped;
-  return {static_cast<int>(first), static_cast<int>(fitting < left ? fitting : left)};
+__device__ Span inside(int begin, int step, int size, int end) {
+  const int skipped = begin < 0 ? (step - 1 - begin) / step : 0;
+  const int first = begin + skipped * step;
+  const int fitting = first < end ? (end - 1 - first) / step + 1 : 0;
+  const int left = size - skipped;
+  return {first, fitting < left ? fitting : left};
 }
 
 template <typename Count>
 constexpr Count kLowest = std::numeric_limits<Count>::lowest();
 
-template <typename T>
-__device__ typename SpikeMaxPoolRun<T>::Count start(const SpikeMaxPoolRun<T>& run, int64_t place) {
-  if (run.c == nullptr) return 0;
-  return run.c_is_scalar ? *run.c : run.c[place];
+// The counts before step 0, of places of a channel: those given, one for all, or 0.
+template <int Places, typename T, typename Count>
+__device__ void load_counts(const SpikeMaxPoolRun<T>& run, int64_t channel, const int* places,
+                            Count* counts) {
+  if (run.c != nullptr && !run.c_is_scalar) {
+    const Count* from = run.c + channel;
+#pragma unroll
+    for (int p = 0; p < Places; ++p) counts[p] = from[places[p]];
+    return;
+  }
+  const Count count = run.c == nullptr ? 0 : *run.c;
+#pragma unroll
+  for (int p = 0; p < Places; ++p) counts[p] = count;
 }
 
 template <int Places, typename Count>
@@ -53,29 +62,31 @@ __global__ void __launch_bounds__(kThreads) spike_max_pool(const SpikeMaxPoolRun
   if (thread >= channels * out_size) return;
   const int64_t channel = thread / out_size;
   const int place = static_cast<int>(thread - channel * out_size);
+  // All of these are of 32 bits: see kMostPixels.
   const int width = static_cast<int>(shape.width), out_width = static_cast<int>(shape.out_width);
+  const int step_y = static_cast<int>(shape.dilation_y);
+  const int step_x = static_cast<int>(shape.dilation_x);
   const int row = place / out_width, column = place - row * out_width;
-
-  const int step_y = static_cast<int>(shape.dilation_y),
-            step_x = static_cast<int>(shape.dilation_x);
-  const Span rows =
-      inside(row * shape.stride_y - shape.pad_top, step_y, shape.kernel_height, shape.height);
-  const Span columns =
-      inside(column * shape.stride_x - shape.pad_left, step_x, shape.kernel_width, shape.width);
+  const Span rows = inside(static_cast<int>(row * shape.stride_y - shape.pad_top), step_y,
+                           static_cast<int>(shape.kernel_height), static_cast<int>(shape.height));
+  const Span columns = inside(static_cast<int>(column * shape.stride_x - shape.pad_left), step_x,
+                              static_cast<int>(shape.kernel_width), width);
   const bool is_empty = rows.size <= 0 || columns.size <= 0;
   int offsets[Places];
-  Count counts[Places];
   int y = 0, x = 0;
 #pragma unroll
   for (int p = 0; p < Places; ++p) {
     const bool is_left = !is_empty && y < rows.size;
     const int at = (rows.first + y * step_y) * width + columns.first + x * step_x;
     offsets[p] = is_left ? at : p == 0 ? 0 : offsets[0];
-    counts[p] = is_empty ? kLowest<Count> : start(run, channel * size + offsets[p]);
     const bool ends = ++x >= columns.size;
     x = ends ? 0 : x;
     y += ends;
   }
+  Count counts[Places];
+  load_counts<Places>(run, channel * size, offsets, counts);
+#pragma unroll
+  for (int p = 0; p < Places; ++p) counts[p] = is_empty ? kLowest<Count> : counts[p];
 
   const T* spikes = run.x + channel * size;
   T* s = run.s + thread;
@@ -120,7 +131,7 @@ __global__ void __launch_bounds__(kThreads) count_spikes(const SpikeMaxPoolRun<T
   const int64_t place = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (place >= places) return;
   const T* x = run.x + place;
-  Count count = start(run, place);
+  Count count = run.c == nullptr ? 0 : run.c[run.c_is_scalar ? 0 : place];
   int64_t t = 0;
   for (; t + kAhead <= shape.steps; t += kAhead) {
     Pack<T, 1> spikes[kAhead];

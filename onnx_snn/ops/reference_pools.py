@@ -110,13 +110,12 @@ def spike_max_pool(
     if c is not None and c.shape not in ((), shape):
         raise ValueError(f"SpikeMaxPool: c has shape {c.shape}, but {shape} is needed")
 
-    row = (1,) * (2 - axes)  # ahead of the only axis
+    row, no_row = (1,) * (2 - axes), (0,) * (2 - axes)  # ahead of the only axis
     kernel, strides, dilations = (
         (*row, *(values or (1,) * axes)) for values in (kernel_shape, strides, dilations)
     )
-    pads = (*(0,) * (2 - axes), *(pads or (0,) * 2 * axes))
-    if axes == 1:
-        pads = (0, pads[1], 0, pads[2])
+    pads = pads or (0,) * 2 * axes
+    pads = (*no_row, *pads[:axes], *no_row, *pads[axes:])
     dtype = np.float64 if x.dtype == np.float64 else np.float32
     start = np.broadcast_to(np.zeros((), dtype) if c is None else c, (1, *shape))
     steps = np.concatenate([start, x.reshape(timesteps, *shape)], dtype=dtype)

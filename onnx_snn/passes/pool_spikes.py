@@ -52,15 +52,18 @@ def _sums_and_pool(node: gs.Node) -> tuple[gs.Node, gs.Node] | None:
     """The Accumulate and the MaxPool ahead of a Difference, if it is of that kind."""
     if node.op != DIFFERENCE or node.attrs["averages"]:
         return None
-    pool = _producer(node)
-    sums = None if pool is None or pool.op != "MaxPool" or pool.domain else _producer(pool)
-    if pool is None or sums is None or (sums.op, sums.domain) != (ACCUMULATE, DOMAIN):
+    pool = _producer(node, "MaxPool", None)
+    sums = None if pool is None else _producer(pool, ACCUMULATE, DOMAIN)
+    if pool is None or sums is None or sums.attrs["averages"]:
         return None
-    return None if sums.attrs["averages"] else (sums, pool)
+    return sums, pool
 
 
-def _producer(node: gs.Node) -> gs.Node | None:
-    return next(iter(node.inputs[0].inputs), None)
+def _producer(node: gs.Node, op: str, domain: str | None) -> gs.Node | None:
+    """What computes a node's first input, if it is such an operator."""
+    found = next(iter(node.inputs[0].inputs), None)
+    is_such = found is not None and (found.op, found.domain or None) == (op, domain)
+    return found if is_such else None
 
 
 def _window(pool: gs.Node) -> dict[str, Any] | None:
@@ -68,17 +71,17 @@ def _window(pool: gs.Node) -> dict[str, Any] | None:
     attributes = pool.attrs
     kernel = list(attributes["kernel_shape"])
     axes = len(kernel)
-    pads = list(attributes.get("pads") or [0] * 2 * axes)
-    is_explicit = attributes.get("auto_pad", "NOTSET") in ("NOTSET", "VALID", "")
-    if attributes.get("auto_pad") == "VALID":
+    mode, pads = attributes.get("auto_pad", "NOTSET"), attributes.get("pads")
+    if mode == "VALID" or not pads:
         pads = [0] * 2 * axes
+    is_explicit = mode in ("NOTSET", "VALID", "") and not attributes.get("ceil_mode", 0)
     fits = axes in (1, 2) and int(np.prod(kernel)) <= MOST_POOL_PLACES
     is_padded_little = all(0 <= pad < size for pad, size in zip(pads, kernel * 2, strict=True))
-    if not (fits and is_explicit and is_padded_little) or attributes.get("ceil_mode", 0):
+    if not (is_explicit and fits and is_padded_little):
         return None
     return {
         "kernel_shape": kernel,
         "strides": list(attributes.get("strides") or [1] * axes),
-        "pads": pads,
+        "pads": list(pads),
         "dilations": list(attributes.get("dilations") or [1] * axes),
     }

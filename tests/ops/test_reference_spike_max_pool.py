@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 
 from onnx_snn.ops.reference import event_max_pool, spike_max_pool
@@ -18,6 +17,8 @@ from spike_max_pool_cases import (
     spikes,
     sum_dtype,
 )
+
+torch = pytest.importorskip("torch")
 
 
 def pool_of_torch(counts: np.ndarray, pool: dict) -> np.ndarray:
