@@ -1,4 +1,4 @@
-"""The reference of SpikeMaxPool against torch's max pooling of sums, and loops written out."""
+"""The reference of SpikeMaxPool against torch's max pooling of sums, and against EventMaxPool."""
 
 from dataclasses import replace
 
