@@ -41,7 +41,8 @@ union Pack {
   T values[Width];
 };
 
-// Currents and spikes pass by once, so they are marked as the first to leave the cache.
+// Currents pass by once, so they are marked as the first to leave the cache; spikes stay for the
+// layer that reads them next.
 template <typename T, int Width>
 __device__ Pack<T, Width> load(const T* from) {
   Pack<T, Width> pack;
@@ -51,7 +52,7 @@ __device__ Pack<T, Width> load(const T* from) {
 
 template <typename T, int Width>
 __device__ void store(T* to, const Pack<T, Width>& pack) {
-  __stcs(reinterpret_cast<decltype(Pack<T, Width>::word)*>(to), pack.word);
+  *reinterpret_cast<decltype(Pack<T, Width>::word)*>(to) = pack.word;
 }
 
 template <typename T>

@@ -55,6 +55,15 @@ struct IFNeuronCall {
 template <typename T>
 struct IFNeuronRun : IFNeuronCall<T, T> {};
 
+// AddIFNeuron: the currents of a shortcut, times a factor, are added to x.
+template <typename T>
+struct AddIFNeuronRun : IFNeuronRun<T> {
+  const T* r;        // [steps, neurons]
+  const T* factors;  // [channels]
+  int64_t channels;  // neuron i is of channel i / channel_size % channels
+  int64_t channel_size;
+};
+
 // Spikes are events.
 struct EventIFNeuronRun : IFNeuronCall<float, int8_t> {};
 

@@ -1,4 +1,5 @@
-// IFNeuron and EventIFNeuron on the CPU: kernels of each instruction set, chosen at run time.
+// IFNeuron, AddIFNeuron and EventIFNeuron on the CPU: kernels of each instruction set, chosen at
+// run time.
 #pragma once
 
 #include "cpu_features.h"
@@ -8,6 +9,7 @@
 namespace onnx_snn {
 
 struct IFNeuronKernels : NeuronKernels<IFNeuronRun> {
+  NeuronKernels<AddIFNeuronRun> with_shortcut;
   NeuronKernel<EventIFNeuronRun> for_events;
 };
 

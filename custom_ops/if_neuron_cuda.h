@@ -1,4 +1,4 @@
-// IFNeuron on CUDA.
+// IFNeuron and AddIFNeuron on CUDA.
 #pragma once
 
 #include "if_neuron.h"
@@ -10,5 +10,8 @@ namespace onnx_snn {
 void run_if_neuron_cuda(const IFNeuronRun<float>& run, void* stream);
 void run_if_neuron_cuda(const IFNeuronRun<Half>& run, void* stream);
 void run_if_neuron_cuda(const IFNeuronRun<double>& run, void* stream);
+void run_add_if_neuron_cuda(const AddIFNeuronRun<float>& run, void* stream);
+void run_add_if_neuron_cuda(const AddIFNeuronRun<Half>& run, void* stream);
+void run_add_if_neuron_cuda(const AddIFNeuronRun<double>& run, void* stream);
 
 }  // namespace onnx_snn

@@ -22,8 +22,82 @@ void load_state(const T* from, bool is_scalar, int64_t begin, int64_t size, Stat
   for (int64_t i = 0; i < size; ++i) to[i] = value;
 }
 
-template <typename T, typename S>
-void run_chunk(const IFNeuronCall<T, S>& run, int64_t begin, int64_t size, bool stream) {
+// What neurons are given at a step. This one for x as it is.
+template <typename T>
+class Currents {
+ public:
+  using State = typename StateOf<T>::type;
+
+  template <typename Run>
+  Currents(const Run& run, int64_t begin, int64_t)
+      : x_(run.x + begin), stride_(run.attributes.constant_input ? 0 : run.neurons) {}
+
+  // Of `size` neurons, at most kBlock, from the i-th of the chunk on; `block` has room for them.
+  const State* read(int64_t t, int64_t i, int64_t size, State* block) const {
+    return row_for_reading(x_ + t * stride_ + i, size, block);
+  }
+  void prefetch(int64_t t, int64_t i, int64_t size) const {
+    if (stride_ != 0) prefetch_row(x_ + t * stride_ + i, size);
+  }
+
+ private:
+  const T* x_;
+  int64_t stride_;
+};
+
+// And with those of a shortcut.
+template <typename T>
+class SumOfCurrents {
+ public:
+  using State = typename StateOf<T>::type;
+
+  SumOfCurrents(const AddIFNeuronRun<T>& run, int64_t begin, int64_t size)
+      : x_(run.x + begin), r_(run.r + begin), stride_(run.neurons) {
+    for (int64_t i = 0; i < size; ++i) {
+      read_row(run.factors + (begin + i) / run.channel_size % run.channels, 1, factors_ + i);
+    }
+  }
+
+  const State* read(int64_t t, int64_t i, int64_t size, State* block) const {
+    alignas(64) State x_block[kBlock];
+    alignas(64) State r_block[kBlock];
+    const State* x = row_for_reading(x_ + t * stride_ + i, size, x_block);
+    const State* r = row_for_reading(r_ + t * stride_ + i, size, r_block);
+    const State* factors = factors_ + i;
+#pragma omp simd
+    for (int64_t j = 0; j < size; ++j) block[j] = x[j] + factors[j] * r[j];
+    return block;
+  }
+  void prefetch(int64_t t, int64_t i, int64_t size) const {
+    prefetch_row(x_ + t * stride_ + i, size);
+    prefetch_row(r_ + t * stride_ + i, size);
+  }
+
+ private:
+  const T* x_;
+  const T* r_;
+  int64_t stride_;
+  alignas(64) State factors_[kChunk];
+};
+
+template <typename Run>
+struct CurrentsOf;
+template <typename T>
+struct CurrentsOf<IFNeuronRun<T>> {
+  using type = Currents<T>;
+};
+template <typename T>
+struct CurrentsOf<AddIFNeuronRun<T>> {
+  using type = SumOfCurrents<T>;
+};
+template <>
+struct CurrentsOf<EventIFNeuronRun> {
+  using type = Currents<float>;
+};
+
+template <typename T, typename S, typename Given>
+void run_chunk(const IFNeuronCall<T, S>& run, const Given& currents, int64_t begin, int64_t size,
+               bool stream) {
   using State = typename StateOf<T>::type;
   using Spike = typename StateOf<S>::type;
   alignas(64) State v[kChunk];
@@ -39,13 +113,11 @@ void run_chunk(const IFNeuronCall<T, S>& run, int64_t begin, int64_t size, bool 
   if (count) load_state(run.n, run.n_is_scalar, begin, size, State(0), n);
 
   for (int64_t t = 0; t < run.steps; ++t) {
-    const T* x_row = run.x + (a.constant_input ? 0 : t * run.neurons) + begin;
     S* s_row = run.s + t * run.neurons + begin;
-    const bool has_next = !a.constant_input && t + 1 < run.steps;
     for (int64_t i = 0; i < size; i += kBlock) {
       const int64_t width = size - i < kBlock ? size - i : kBlock;
-      if (has_next) prefetch_row(x_row + run.neurons + i, width);
-      const State* current = row_for_reading(x_row + i, width, x_block);
+      if (t + 1 < run.steps) currents.prefetch(t + 1, i, width);
+      const State* current = currents.read(t, i, width, x_block);
       Spike* spikes = row_for_writing(s_row + i, s_block, stream);
       step_rows(current, v + i, n + i, spikes, width, limits);
       finish_row(spikes, width, s_row + i, stream);
@@ -58,7 +130,8 @@ void run_chunk(const IFNeuronCall<T, S>& run, int64_t begin, int64_t size, bool 
 template <typename Run>
 void run_kernel(const Run& run, int64_t begin, int64_t end, bool stream) {
   for (int64_t i = begin; i < end; i += kChunk) {
-    run_chunk(run, i, end - i < kChunk ? end - i : kChunk, stream);
+    const int64_t size = end - i < kChunk ? end - i : kChunk;
+    run_chunk(run, typename CurrentsOf<Run>::type(run, i, size), i, size, stream);
   }
   if (stream) end_streaming();
 }
@@ -68,6 +141,8 @@ void run_kernel(const Run& run, int64_t begin, int64_t end, bool stream) {
 const IFNeuronKernels ONNX_SNN_KERNELS = {
     {run_kernel<IFNeuronRun<float>>, run_kernel<IFNeuronRun<Half>>,
      run_kernel<IFNeuronRun<double>>},
+    {run_kernel<AddIFNeuronRun<float>>, run_kernel<AddIFNeuronRun<Half>>,
+     run_kernel<AddIFNeuronRun<double>>},
     run_kernel<EventIFNeuronRun>};
 
 }  // namespace onnx_snn

@@ -17,15 +17,15 @@ using ort_abi::Api;
 using ort_abi::KernelContext;
 using ort_abi::KernelInfo;
 
-constexpr size_t kV = 2, kN = 3;          // inputs
 constexpr size_t kVNext = 1, kNNext = 2;  // outputs
 
-template <typename Run>
+// What all have alike; their membranes and counts follow T.
+template <typename Op, typename Run>
 Run prepare_run(const Api& api, KernelContext* context, const IFNeuronAttributes& attributes) {
   const Input x = get_input(api, context, kX);
-  const int64_t steps = read_steps(get_input(api, context, kT));
-  const Input v = get_input(api, context, kV);
-  const Input n = get_input(api, context, kN);
+  const int64_t steps = read_steps(get_input(api, context, Op::kT));
+  const Input v = get_input(api, context, Op::kT + 1);
+  const Input n = get_input(api, context, Op::kT + 2);
   const Shape state = state_shape(x.shape, steps, attributes.constant_input);
   const Shape spikes = spike_shape(state, steps);
   check_state("v", v, state, x.shape, steps);
@@ -49,7 +49,7 @@ Run prepare_run(const Api& api, KernelContext* context, const IFNeuronAttributes
 struct IFNeuronOp {
   static constexpr const char* name = "IFNeuron";
   static constexpr const char* full_name = "onnx_snn.IFNeuron";
-  static constexpr size_t inputs = 4, outputs = 3;
+  static constexpr size_t kT = 1, inputs = 4, outputs = 3;
   using Attributes = IFNeuronAttributes;
   template <typename T>
   using Run = IFNeuronRun<T>;
@@ -62,7 +62,7 @@ struct IFNeuronOp {
 
   template <typename T>
   static Run<T> prepare(const Api& api, KernelContext* context, const Attributes& attributes) {
-    return prepare_run<Run<T>>(api, context, attributes);
+    return prepare_run<IFNeuronOp, Run<T>>(api, context, attributes);
   }
 
   static const IFNeuronKernels& kernels(InstructionSet set) { return if_neuron_kernels(set); }
@@ -75,10 +75,56 @@ struct IFNeuronOp {
 #endif
 };
 
+struct AddIFNeuronOp {
+  static constexpr const char* name = "AddIFNeuron";
+  static constexpr const char* full_name = "onnx_snn.AddIFNeuron";
+  static constexpr size_t kShortcut = 1, kFactors = 2, kT = 3, inputs = 6, outputs = 3;
+  using Attributes = IFNeuronAttributes;
+  template <typename T>
+  using Run = AddIFNeuronRun<T>;
+
+  static Attributes read_attributes(const Api& api, const KernelInfo* info) {
+    return read_if_neuron_attributes(api, info);
+  }
+
+  template <typename T>
+  static Run<T> prepare(const Api& api, KernelContext* context, const Attributes& attributes) {
+    const Shape x = get_input(api, context, kX).shape;
+    const Input r = get_input(api, context, kShortcut);
+    const Input factors = get_input(api, context, kFactors);
+    if (r.shape != x) {
+      refuse("r has shape " + to_string(r.shape) + ", but that of x, " + to_string(x) +
+             ", is needed");
+    }
+    const bool by_channel = factors.shape.size() == 1 && x.size() > 1 && factors.shape[0] == x[1];
+    if (!factors.shape.empty() && !by_channel) {
+      refuse("R must be one value, or one for each channel (axis 1) of x " + to_string(x) +
+             ", not a tensor of shape " + to_string(factors.shape));
+    }
+    auto run = prepare_run<AddIFNeuronOp, Run<T>>(api, context, attributes);
+    run.r = static_cast<const T*>(r.data);
+    run.factors = static_cast<const T*>(factors.data);
+    run.channels = by_channel ? x[1] : 1;
+    run.channel_size = by_channel ? element_count(Shape(x.begin() + 2, x.end())) : 1;
+    return run;
+  }
+
+  static const NeuronKernels<Run>& kernels(InstructionSet set) {
+    return if_neuron_kernels(set).with_shortcut;
+  }
+
+#ifdef ONNX_SNN_CUDA
+  template <typename T>
+  static void run_cuda(const Run<T>& run, void* stream) {
+    run_add_if_neuron_cuda(run, stream);
+  }
+#endif
+};
+
 struct EventIFNeuronOp {
   static constexpr const char* name = "EventIFNeuron";
   static constexpr const char* full_name = "onnx_snn.EventIFNeuron";
-  static constexpr size_t inputs = 4, outputs = 3;
+  static constexpr size_t kT = 1, inputs = 4, outputs = 3;
 
   static IFNeuronAttributes read_attributes(const Api& api, const KernelInfo* info) {
     IFNeuronAttributes a = read_event_neuron_attributes(api, info);
@@ -99,7 +145,7 @@ struct EventKernel {
         kernel(if_neuron_kernels(required_instruction_set()).for_events) {}
 
   void compute(KernelContext* context) const {
-    const auto run = prepare_run<EventIFNeuronRun>(api, context, attributes);
+    const auto run = prepare_run<Op, EventIFNeuronRun>(api, context, attributes);
     run_on_cpu(kernel, run, SessionPool(api, context));
   }
 
@@ -149,5 +195,6 @@ IFNeuronAttributes read_event_neuron_attributes(const Api& api, const KernelInfo
 const ort_abi::CustomOp* event_if_neuron_op() { return custom_op<EventCallbacks>(); }
 
 std::vector<const ort_abi::CustomOp*> if_neuron_ops() { return neuron_ops<IFNeuronOp>(); }
+std::vector<const ort_abi::CustomOp*> add_if_neuron_ops() { return neuron_ops<AddIFNeuronOp>(); }
 
 }  // namespace onnx_snn

@@ -1,5 +1,5 @@
-// IFNeuron as onnxruntime sees it, one OrtCustomOp for each element type and execution provider,
-// and EventIFNeuron.
+// IFNeuron and AddIFNeuron as onnxruntime sees them, one OrtCustomOp for each element type and
+// execution provider, and EventIFNeuron.
 #pragma once
 
 #include <vector>
@@ -17,8 +17,9 @@ IFNeuronAttributes read_if_neuron_attributes(const ort_abi::Api& api,
 IFNeuronAttributes read_event_neuron_attributes(const ort_abi::Api& api,
                                                 const ort_abi::KernelInfo* info);
 
-// They live as long as the library. onnxruntime merges them into one schema.
+// They live as long as the library. onnxruntime merges those of a name into one schema.
 std::vector<const ort_abi::CustomOp*> if_neuron_ops();
+std::vector<const ort_abi::CustomOp*> add_if_neuron_ops();
 const ort_abi::CustomOp* event_if_neuron_op();
 
 }  // namespace onnx_snn

@@ -2,8 +2,8 @@
 //
 // A neuron is told by a struct Op with
 //     name, full_name                      as onnxruntime knows it, and as errors begin
-//     inputs, outputs                      their numbers; of the inputs, x and T come first and are
-//                                          required, and of the outputs s; the others are optional
+//     inputs, outputs                      their numbers; those behind T and s are optional
+//     kT                                   which input T is
 //     Attributes                           and read_attributes(api, info)
 //     Run<T>                               a call, and prepare<T>(api, context, attributes)
 //     kernels(set)                         those of the CPU
@@ -21,8 +21,8 @@
 
 namespace onnx_snn {
 
-constexpr size_t kX = 0, kT = 1;  // inputs
-constexpr size_t kS = 0;          // output
+constexpr size_t kX = 0;  // input
+constexpr size_t kS = 0;  // output
 
 // The kernels hold attributes only, so one of them may run in any number of threads.
 template <typename Op, typename T>
@@ -92,20 +92,20 @@ struct Callbacks {
   static size_t ORT_ABI_CALL inputs(const CustomOp*) { return Op::inputs; }
   static size_t ORT_ABI_CALL outputs(const CustomOp*) { return Op::outputs; }
   static ort_abi::ElementType ORT_ABI_CALL input_type(const CustomOp*, size_t index) {
-    return index == kT ? ort_abi::kInt64 : kElementType<T>;
+    return index == Op::kT ? ort_abi::kInt64 : kElementType<T>;
   }
   static ort_abi::ElementType ORT_ABI_CALL output_type(const CustomOp*, size_t) {
     return kElementType<T>;
   }
   static ort_abi::Characteristic ORT_ABI_CALL input_kind(const CustomOp*, size_t index) {
-    return index == kX || index == kT ? ort_abi::kRequired : ort_abi::kOptional;
+    return index <= Op::kT ? ort_abi::kRequired : ort_abi::kOptional;
   }
   static ort_abi::Characteristic ORT_ABI_CALL output_kind(const CustomOp*, size_t index) {
     return index == kS ? ort_abi::kRequired : ort_abi::kOptional;
   }
   // T decides shapes, so it is read on the host, on CUDA too.
   static ort_abi::MemoryType ORT_ABI_CALL memory(const CustomOp*, size_t index) {
-    return index == kT ? ort_abi::kCpuInput : ort_abi::kDefaultMemory;
+    return index == Op::kT ? ort_abi::kCpuInput : ort_abi::kDefaultMemory;
   }
 };
 

@@ -20,7 +20,7 @@ using ort_abi::KernelInfo;
 struct PhaseNeuronOp {
   static constexpr const char* name = "PhaseNeuron";
   static constexpr const char* full_name = "onnx_snn.PhaseNeuron";
-  static constexpr size_t inputs = 2, outputs = 1;
+  static constexpr size_t kT = 1, inputs = 2, outputs = 1;
   using Attributes = PhaseNeuronAttributes;
   template <typename T>
   using Run = PhaseNeuronRun<T>;

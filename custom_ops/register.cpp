@@ -30,8 +30,8 @@ CustomOpDomain* domain(const Api& api) {
   if (made == nullptr) {
     CustomOpDomain* fresh = nullptr;
     check(api.call<ort_abi::CreateCustomOpDomain>("onnx_snn", &fresh));
-    for (const auto& ops : {if_neuron_ops(), phase_neuron_ops(), event_conv_ops(), event_pool_ops(),
-                            spike_max_pool_ops()}) {
+    for (const auto& ops : {if_neuron_ops(), add_if_neuron_ops(), phase_neuron_ops(),
+                            event_conv_ops(), event_pool_ops(), spike_max_pool_ops()}) {
       for (const auto* op : ops) check(api.call<ort_abi::CustomOpDomainAdd>(fresh, op));
     }
     for (const auto* op : {event_if_neuron_op(), large_values_op()}) {

@@ -21,12 +21,11 @@ using ort_abi::ElementType;
 using ort_abi::KernelContext;
 using ort_abi::KernelInfo;
 
-constexpr size_t kC = 2;      // input
-constexpr size_t kCNext = 1;  // output
-
 struct SpikeMaxPoolOp {
   static constexpr const char *name = "SpikeMaxPool", *full_name = "onnx_snn.SpikeMaxPool";
   static constexpr size_t inputs = 3, outputs = 2;
+  static constexpr size_t kT = 1, kC = 2;  // inputs
+  static constexpr size_t kCNext = 1;      // output
   struct Attributes : PoolAttributes {
     size_t axes;
   };
@@ -107,10 +106,10 @@ struct PoolCallbacks : Callbacks<Kernel, SpikeMaxPoolOp, T> {
   static constexpr ElementType kCounts = kElementType<typename StateOf<T>::type>;
 
   static ElementType ORT_ABI_CALL input_type(const CustomOp* op, size_t index) {
-    return index == kC ? kCounts : Base::input_type(op, index);
+    return index == SpikeMaxPoolOp::kC ? kCounts : Base::input_type(op, index);
   }
   static ElementType ORT_ABI_CALL output_type(const CustomOp* op, size_t index) {
-    return index == kCNext ? kCounts : Base::output_type(op, index);
+    return index == SpikeMaxPoolOp::kCNext ? kCounts : Base::output_type(op, index);
   }
 };
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnx_snn.errors import DataError, OnnxSnnError, RuntimeUnavailableError, one_line
 from onnx_snn.onnxruntime_api import onnxruntime
+from onnx_snn.ort_value_runner import OrtValueRunner
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-_DEVICES = {"CUDAExecutionProvider": "cuda"}
+_CUDA = "CUDAExecutionProvider"
+_STRINGS = "tensor(string)"  # no GPU holds them
 
 
 class BoundSession:
@@ -25,26 +28,33 @@ class BoundSession:
 
     Attributes:
         device: ``"cuda"`` where the session's first provider is CUDA, else ``"cpu"``.
+        is_fixed: whether every run reads and writes the same memory.
 
     Args:
         session: of ``create_session``, or any other.
-        device_id: which GPU, the one of the session.
-        is_fixed: whether every run reads and writes the same memory, as a CUDA graph does (provider
-            option ``enable_cuda_graph``): arrays are copied to where those of the first run are,
-            outputs are overwritten by the next run, and shapes stay the same.
+        is_fixed: arrays are copied to where those of the first run are, outputs are overwritten by
+            the next run, and tensors, shapes and T stay those of the first run. Always so where
+            the session replays a CUDA graph (provider option ``enable_cuda_graph``).
     """
 
-    def __init__(
-        self, session: ort.InferenceSession, device_id: int = 0, *, is_fixed: bool = False
-    ) -> None:
-        self._session = session
-        self._device_id = device_id
-        self._is_fixed = is_fixed
-        self._kept_inputs: dict[str, ort.OrtValue] = {}
-        self._kept_outputs: dict[str, ort.OrtValue] = {}
-        self._outputs = [value.name for value in session.get_outputs()]
+    def __init__(self, session: ort.InferenceSession, *, is_fixed: bool = False) -> None:
+        on_cuda = session.get_providers()[0] == _CUDA
+        options = session.get_provider_options()[_CUDA] if on_cuda else {}
+        self.device = "cuda" if on_cuda else "cpu"
+        self.is_fixed = is_fixed or options.get("enable_cuda_graph") == "1"
+        self._device_id = int(options.get("device_id", 0))
+        self._required = [
+            value.name for value in session.get_inputs() if not value.type.startswith("optional")
+        ]
         self._defaults = {value.name for value in session.get_overridable_initializers()}
-        self.device = _DEVICES.get(session.get_providers()[0], "cpu")
+        make = onnxruntime().OrtDevice.make
+        own, host = make(self.device, self._device_id), make("cpu", 0)
+        devices = {
+            value.name: host if value.type == _STRINGS else own for value in session.get_outputs()
+        }
+        self._runner = OrtValueRunner(session, devices)
+        self._copies: dict[str, ort.OrtValue] = {}
+        self._first: _Run | None = None  # of a fixed session
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, ort.OrtValue]:
         """Run once.
@@ -52,71 +62,100 @@ class BoundSession:
         Args:
             feeds: by the name of an input, a tensor of the session's device that speaks DLPack
                 (torch, CuPy, JAX …; it is read in place), an ``OrtValue`` such as this gave
-                before, or a NumPy array, which is copied there.
+                before, or a NumPy array, which is copied there. ``T`` may be given, as a number.
 
         Returns:
             The outputs by name, on the device: ``.numpy()`` copies one to the host, and
-            ``torch.from_dlpack`` takes it as it is.
+            ``torch.from_dlpack`` takes it as it is. Strings are on the host.
 
         Raises:
-            DataError: onnxruntime refuses the tensors, T is given, which a binding cannot set, or
-                a shape changes where they are fixed.
+            DataError: an input is missing, onnxruntime refuses the tensors, or a shape, a
+                tensor's memory or T changes where they are fixed.
             RuntimeUnavailableError: this onnxruntime takes no DLPack tensors.
         """
-        for name in self._defaults & feeds.keys():
-            raise DataError(
-                f"onnxruntime binds no input that has a default, such as '{name}'; set it in the "
-                f"file, by onnx_snn.reschedule(model, timesteps={feeds[name]})"
-            )
-        binding = self._session.io_binding()
+        for name in self._required:
+            if name not in feeds:
+                raise DataError(f"onnxruntime refuses the data: the input '{name}' is missing")
         try:
-            for name, value in feeds.items():
-                self._bind(binding, name, value)
-            for name in self._outputs:
-                if name in self._kept_outputs:
-                    binding.bind_ortvalue_output(name, self._kept_outputs[name])
-                else:
-                    binding.bind_output(name, self.device, self._device_id)
-            self._session.run_with_iobinding(binding)
+            api = onnxruntime()
+            values = {name: self._value(api, name, value) for name, value in feeds.items()}
+            settings = self._settings(values)
+            if self._first is not None:
+                self._first.check(values, settings)
+            written = () if self._first is None else self._first.outputs.values()
+            outputs = self._runner.run(values, written)
         except OnnxSnnError:
             raise
         except Exception as error:  # onnxruntime's exceptions have no common base
             raise DataError(f"onnxruntime refuses the data: {one_line(error)}") from error
-        outputs = dict(zip(self._outputs, binding.get_outputs(), strict=True))
-        if self._is_fixed and not self._kept_outputs:
-            self._kept_outputs = outputs
-        return dict(self._kept_outputs or outputs)
+        if self.is_fixed and self._first is None:
+            self._first = _Run(values, settings, outputs)
+        return outputs
 
-    def _bind(self, binding: ort.IOBinding, name: str, value: Any) -> None:
-        api = onnxruntime()
+    def _value(self, api: Any, name: str, value: Any) -> ort.OrtValue:
         if isinstance(value, api.OrtValue):
-            binding.bind_ortvalue_input(name, value)
-        elif isinstance(value, np.ndarray | np.generic) or not hasattr(value, "__dlpack__"):
-            array = np.ascontiguousarray(value).reshape(np.shape(value))
-            if self._is_fixed:
-                binding.bind_ortvalue_input(name, self._kept(name, array))
-            else:
-                binding.bind_cpu_input(name, array)
-        elif hasattr(api.OrtValue, "from_dlpack"):
-            binding.bind_ortvalue_input(name, api.OrtValue.from_dlpack(value))
-        else:
-            raise RuntimeUnavailableError(
-                f"onnxruntime {api.__version__} takes no DLPack tensors; install a newer one, or "
-                f"give a NumPy array or an OrtValue for '{name}'"
-            )
-
-    def _kept(self, name: str, array: Any) -> ort.OrtValue:
-        """The array, copied to where the first one for this input is."""
-        if name not in self._kept_inputs:
-            own = array.copy()  # on the CPU an OrtValue is the array's memory
-            value = onnxruntime().OrtValue.ortvalue_from_numpy(own, self.device, self._device_id)
-            self._kept_inputs[name] = value
             return value
-        value = self._kept_inputs[name]
-        if tuple(value.shape()) != array.shape:
-            raise DataError(
-                f"'{name}' has the shape {list(array.shape)}, but this session is fixed to "
-                f"{list(value.shape())}; open another for it"
-            )
-        value.update_inplace(array)
-        return value
+        if isinstance(value, np.ndarray | np.generic) or not hasattr(value, "__dlpack__"):
+            array = np.asarray(value, order="C")
+            if self.is_fixed and name not in self._defaults:
+                return self._copy(name, array)
+            return self._runner.on_host(array)
+        if hasattr(api.OrtValue, "from_dlpack"):
+            return api.OrtValue.from_dlpack(value)
+        raise RuntimeUnavailableError(
+            f"onnxruntime {api.__version__} takes no DLPack tensors; install a newer one, or "
+            f"give a NumPy array or an OrtValue for '{name}'"
+        )
+
+    def _copy(self, name: str, array: Any) -> ort.OrtValue:
+        """The array, copied to where that of the first run is."""
+        kept = self._copies.get(name)
+        if self._first is None or kept is None:
+            own = array.copy()  # on the CPU an OrtValue is the array's memory
+            kept = onnxruntime().OrtValue.ortvalue_from_numpy(own, self.device, self._device_id)
+            self._copies[name] = kept
+        else:
+            _check_shape(name, array.shape, kept)
+            kept.update_inplace(array)
+        return kept
+
+    def _settings(self, values: Mapping[str, ort.OrtValue]) -> dict[str, Any]:
+        """What is given in place of defaults. A CUDA graph keeps what the host read of it."""
+        if not self.is_fixed:
+            return {}
+        return {name: values[name].numpy().tolist() for name in values if name in self._defaults}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The first run of a fixed session: what it read and wrote."""
+
+    inputs: Mapping[str, ort.OrtValue]
+    settings: Mapping[str, Any]
+    outputs: Mapping[str, ort.OrtValue]
+
+    def check(self, values: Mapping[str, ort.OrtValue], settings: Mapping[str, Any]) -> None:
+        """Refuse to read anything else."""
+        for name in sorted(settings.keys() | self.settings.keys()):
+            given, first = (each.get(name, "not given") for each in (settings, self.settings))
+            if given != first:
+                raise DataError(
+                    f"'{name}' is {given}, but this session is fixed to the first run's, where it "
+                    f"was {first}; open another for it"
+                )
+        for name in values.keys() - settings.keys():
+            first = self.inputs[name]
+            _check_shape(name, values[name].shape(), first)
+            if values[name].data_ptr() != first.data_ptr():
+                raise DataError(
+                    f"'{name}' is not in the memory that this session is fixed to; copy it into "
+                    "the tensor that the first run was given, or always give NumPy arrays"
+                )
+
+
+def _check_shape(name: str, shape: Any, first: ort.OrtValue) -> None:
+    if list(shape) != list(first.shape()):
+        raise DataError(
+            f"'{name}' has the shape {list(shape)}, but this session is fixed to "
+            f"{list(first.shape())}; open another for it"
+        )

@@ -217,7 +217,7 @@ def _readout_error(
     expected = _Part(gs.export_onnx(wanted), _types(wanted)).run(chunks, targets)
     part = _cut(network.graph, readout.sources, readout.node.outputs[0].name)
     types = _types(part)
-    clock = part.tensors().get(network.timesteps.name, network.timesteps)
+    clock = part.tensors().get(network.timesteps.name) or network.timesteps.copy()
     cut = replace(network, graph=part, timesteps=clock)
     record = put_on_schedule(cut, ScheduleOptions(timesteps=timesteps))
     means = _Part(export(part, record, {}), types).run(chunks, spikes)

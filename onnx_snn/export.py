@@ -13,6 +13,7 @@ from onnx import FunctionProto, NodeProto, helper, numpy_helper
 
 from onnx_snn.load import MIN_OPSET
 from onnx_snn.ops import (
+    ADD_IF_NEURON,
     DOMAIN,
     EVENT_CONV,
     EVENT_CONV_ADD_IF_NEURON,
@@ -29,6 +30,7 @@ from onnx_snn.ops import (
 )
 from onnx_snn.ops.portable import (
     Signature,
+    add_if_neuron_function,
     event_conv_add_if_neuron_function,
     event_conv_function,
     event_conv_if_neuron_function,
@@ -125,6 +127,7 @@ def _portable_bodies(graph: onnx.GraphProto, opset: int) -> Iterator[FunctionPro
 
 _CALLING_IF_NEURON: Mapping[str, Callable[[Signature, int], FunctionProto]] = MappingProxyType(
     {
+        ADD_IF_NEURON: add_if_neuron_function,
         EVENT_IF_NEURON: event_if_neuron_function,
         EVENT_CONV_IF_NEURON: event_conv_if_neuron_function,
         EVENT_CONV_ADD_IF_NEURON: event_conv_add_if_neuron_function,

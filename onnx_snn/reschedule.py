@@ -14,12 +14,13 @@ from onnx_snn.ops import (
     DOMAIN,
     EVENTS,
     FIRING,
+    FUSED_FOR_CUDA,
     NEURONS,
-    SPIKE_MAX_POOL,
     STATEFUL,
     TIMESTEPS_INPUT,
 )
 from onnx_snn.options import parse_choice
+from onnx_snn.passes.fuse_shortcuts import fuse_shortcuts
 from onnx_snn.passes.pool_spikes import pool_spikes
 from onnx_snn.passes.put_on_schedule import put_on_schedule
 from onnx_snn.passes.spike import FOLDED
@@ -54,8 +55,7 @@ def reschedule(
         timesteps: default number of steps T.
         block: steps evaluated together in ``loop``.
         target: ``"cpu"``: layers that read events, which cost in proportion to the spikes;
-            ``"cuda"``: maxima of spikes in one operator; see ``onnx_snn.target``. There is no way
-            back to ``"any"``, nor from one to the other.
+            ``"cuda"``: fewer passes over memory; see ``onnx_snn.target``. There is no way back.
 
     Raises:
         ModelError: not a model made by onnx_snn.
@@ -80,22 +80,19 @@ def reschedule(
 def _aim(network: SpikingGraph, target: str | None) -> None:
     if target is None:
         return
-    wanted: Target = parse_choice(Target, target, "target")
-    given = {node.op for node in network.graph.nodes if node.domain == DOMAIN}
-    written = {
-        Target.CPU: ("reads events", given.intersection(EVENTS)),
-        Target.CUDA: ("pools spikes", given.intersection([SPIKE_MAX_POOL])),
-    }
-    for other, (what, operators) in written.items():
-        if operators and wanted is not other:
+    wanted = parse_choice(Target, target, "target")
+    used = {node.op for node in network.graph.nodes if node.domain == DOMAIN}
+    for written_for, operators in ((Target.CPU, EVENTS), (Target.CUDA, FUSED_FOR_CUDA)):
+        if wanted is not written_for and used.intersection(operators):
             raise OptionError(
-                f"the network {what} (target '{other.value}') and cannot be put back to target "
-                f"'{wanted.value}'; convert it again"
+                f"the network is written for target '{written_for.value}' and cannot be put back "
+                f"to target '{wanted.value}'; convert it again"
             )
     if wanted is Target.CPU:
         use_events(network)
     elif wanted is Target.CUDA:
         pool_spikes(network)
+        fuse_shortcuts(network)
 
 
 def unschedule(model: onnx.ModelProto, record: ScheduleRecord) -> SpikingGraph:

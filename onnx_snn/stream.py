@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from onnx_snn.bound_session import BoundSession
 from onnx_snn.errors import DataError, OptionError, one_line
 from onnx_snn.model_io import ModelSource, read_model
+from onnx_snn.onnxruntime_api import onnxruntime
 from onnx_snn.options import check_positive
 from onnx_snn.reschedule import reschedule
 from onnx_snn.schedule import CLOCK, Schedule, ScheduleRecord
@@ -29,6 +31,9 @@ class Stream:
         for frame in camera:
             scores = stream.run({"image": frame}, timesteps=1)["scores"]
 
+    The state stays on the session's device from run to run; ``run_on_device`` leaves the outputs
+    there too.
+
     Attributes:
         record: how the network is scheduled; its coding tells what ``run`` takes.
         timesteps: steps seen since the start or the last ``reset``.
@@ -41,6 +46,7 @@ class Stream:
 
     Raises:
         ModelError: not a model made by onnx_snn.
+        OptionError: the providers replay a CUDA graph, which cannot hand on a state.
     """
 
     def __init__(
@@ -56,23 +62,31 @@ class Stream:
         if self.record.schedule is not Schedule.STEP:
             source = reschedule(source, schedule="step")
             self.record = ScheduleRecord.of(source)
-        self._session = create_session(source, providers, sess_options, use_native=use_native)
-        self._inputs = {value.name: value for value in self._session.get_inputs()}
+        session = create_session(source, providers, sess_options, use_native=use_native)
+        self._bound = BoundSession(session)
+        if self._bound.is_fixed:
+            raise OptionError(
+                "a CUDA graph reads the same memory in every run, so that a stream cannot hand on "
+                "its state; leave the provider option enable_cuda_graph out"
+            )
+        self._inputs = {value.name: value for value in session.get_inputs()}
         carried = {name for state in self.record.states for name in (state.input, state.output)}
         self._data_inputs = _data_inputs(source, carried, self.record)
-        self._outputs = [
-            value.name for value in self._session.get_outputs() if value.name not in carried
-        ]
-        self._state: dict[str, Array] = {}
+        self._outputs = [value.name for value in session.get_outputs() if value.name not in carried]
+        self._state: dict[str, Array | ort.OrtValue] = {}
         self.timesteps = 0
 
     @property
     def state(self) -> dict[str, Array]:
         """Membranes and sums by the name of their input, to be saved; empty before the first run.
 
+        Reading it copies them to the host.
         Assign it to a stream of the same model to go on where the other one stopped.
         """
-        return dict(self._state)
+        return {
+            name: value if isinstance(value, np.ndarray) else value.numpy()
+            for name, value in self._state.items()
+        }
 
     @state.setter
     def state(self, values: Mapping[str, Array]) -> None:
@@ -89,14 +103,13 @@ class Stream:
         """Forget everything: the next run is at step 0, with a batch of any size."""
         self.state = {}
 
-    def run(
-        self, feeds: Mapping[str, Array] | Array, timesteps: int | None = None
-    ) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Any] | Any, timesteps: int | None = None) -> dict[str, Array]:
         """Run some steps.
 
         Args:
             feeds: an array for each input, or the array of the only one: images [N, …], shown
-                at each of these steps, or, where the network takes sequences, [T, N, …].
+                at each of these steps, or, where the network takes sequences, [T, N, …]. Also
+                tensors of other libraries and ``OrtValue``, as ``BoundSession.run`` takes them.
             timesteps: number of steps T; None: the file's own. Sequences tell it themselves.
 
         Returns:
@@ -107,23 +120,25 @@ class Stream:
             DataError: an input is missing, unknown, or differs in its number of samples.
             OptionError: T is not a positive whole number, or T is given beside sequences.
         """
-        arrays = self._checked(feeds)
-        if timesteps is not None:
-            arrays[self.record.timesteps_input] = _checked_timesteps(timesteps, self.record)
-        if not self._state:
-            self._state = self._initial_state(_samples(arrays, self._data_inputs, self.record))
-        names = [*self._outputs, *(state.output for state in self.record.states)]
-        try:
-            results = self._session.run(names, {**arrays, **self._state})
-        except Exception as error:  # onnxruntime's exceptions have no common base
-            raise DataError(f"onnxruntime refuses the data: {one_line(error)}") from error
-        count = len(self._outputs)
-        after = zip(self.record.states, results[count:], strict=True)
-        self._state = {state.input: value for state, value in after}
-        self.timesteps += self._steps(arrays)
-        return dict(zip(self._outputs, results[:count], strict=True))
+        outputs = self.run_on_device(feeds, timesteps)
+        return {name: value.numpy() for name, value in outputs.items()}
 
-    def _checked(self, feeds: Mapping[str, Array] | Array) -> dict[str, Array]:
+    def run_on_device(
+        self, feeds: Mapping[str, Any] | Any, timesteps: int | None = None
+    ) -> dict[str, ort.OrtValue]:
+        """Like ``run``, but the outputs are left on the device, as by ``BoundSession.run``."""
+        values = self._checked(feeds)
+        if timesteps is not None:
+            values[self.record.timesteps_input] = _checked_timesteps(timesteps, self.record)
+        state = self._state or self._initial_state(values)
+        results = self._bound.run({**values, **state})
+        self._state = {entry.input: results[entry.output] for entry in self.record.states}
+        self.timesteps += self._steps(values)
+        if CLOCK in self._state and self._bound.device != "cpu":  # it is read on the host
+            self._state[CLOCK] = np.array(self.timesteps, np.int64)
+        return {name: results[name] for name in self._outputs}
+
+    def _checked(self, feeds: Mapping[str, Any] | Any) -> dict[str, Any]:
         if not isinstance(feeds, Mapping):
             if len(self._data_inputs) != 1:
                 raise DataError(
@@ -136,15 +151,27 @@ class Stream:
                 f"the network takes the inputs {', '.join(self._data_inputs)}, "
                 f"not {', '.join(feeds) or 'none'}"
             )
-        return {name: np.asarray(values) for name, values in feeds.items()}
+        return {name: self._readable(name, value) for name, value in feeds.items()}
 
-    def _steps(self, arrays: Mapping[str, Array]) -> int:
+    def _readable(self, name: str, value: Any) -> Any:
+        """On the CPU any array will do, in any order of memory."""
+        if self._bound.device != "cpu" or isinstance(value, onnxruntime().OrtValue):
+            return value
+        try:
+            return np.asarray(value)
+        except Exception as error:  # of another library
+            raise DataError(
+                f"input '{name}' cannot be read on the CPU: {one_line(error)}; give a NumPy array"
+            ) from error
+
+    def _steps(self, values: Mapping[str, Any]) -> int:
         """How many steps a run had."""
         for name in self.record.sequences:
-            return len(arrays[name])
-        return int(arrays.get(self.record.timesteps_input, self.record.timesteps))
+            return _shape(values[name])[0]
+        return int(values.get(self.record.timesteps_input, self.record.timesteps))
 
-    def _initial_state(self, samples: int) -> dict[str, Array]:
+    def _initial_state(self, values: Mapping[str, Any]) -> dict[str, Array]:
+        samples = _samples(values, self._data_inputs, self.record)
         state = {}
         for entry in self.record.states:
             value = self._inputs[entry.input]
@@ -175,13 +202,19 @@ def _checked_timesteps(timesteps: int, record: ScheduleRecord) -> Array:
     return np.array(timesteps, np.int64)
 
 
-def _samples(arrays: Mapping[str, Array], names: Sequence[str], record: ScheduleRecord) -> int:
+def _samples(values: Mapping[str, Any], names: Sequence[str], record: ScheduleRecord) -> int:
     sizes = set()
     for name in names:
         axis = 1 if name in record.sequences else 0
-        if arrays[name].ndim <= axis:
+        shape = _shape(values[name])
+        if len(shape) <= axis:
             raise DataError(f"the array for input '{name}' has no batch axis")
-        sizes.add(arrays[name].shape[axis])
+        sizes.add(shape[axis])
     if len(sizes) != 1:
         raise DataError(f"the inputs differ in the number of samples ({sorted(sizes)})")
-    return int(sizes.pop())
+    return sizes.pop()
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    is_ort_value = isinstance(value, onnxruntime().OrtValue)
+    return tuple(value.shape() if is_ort_value else np.shape(value))

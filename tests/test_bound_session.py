@@ -6,20 +6,31 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from nets import Gaussian, cnn
-from onnx_snn import BoundSession, convert, create_session
-from onnx_snn.errors import DataError, RuntimeUnavailableError
+from nets import Gaussian, Net, cnn
+from onnx_snn import BoundSession, Stream, convert, create_session
+from onnx_snn.errors import DataError, OptionError, RuntimeUnavailableError
 
-torch = pytest.importorskip("torch")
+try:
+    import torch
+except ImportError:
+    torch = None
 
+TORCH = pytest.mark.skipif(torch is None, reason="torch is not installed")
 HAS_DLPACK = hasattr(ort.OrtValue, "from_dlpack")
-DLPACK = pytest.mark.skipif(not HAS_DLPACK, reason="this onnxruntime takes no DLPack tensors")
+DLPACK = pytest.mark.skipif(
+    torch is None or not HAS_DLPACK,
+    reason="no torch, or an onnxruntime that takes no DLPack tensors",
+)
 
 
 @pytest.fixture(scope="module")
-def session():
+def snn():
     x = 2 * Gaussian(2)(16, 2, 8, 8)
-    snn = convert(cnn(Gaussian(1)), x, timesteps=8, holdout=0, bias_calibration=False).model
+    return convert(cnn(Gaussian(1)), x, timesteps=8, holdout=0, bias_calibration=False).model
+
+
+@pytest.fixture(scope="module")
+def session(snn):
     return create_session(snn, ["CPUExecutionProvider"])
 
 
@@ -38,9 +49,31 @@ def test_gives_what_the_session_gives(session, x):
     np.testing.assert_array_equal(found["y"].numpy(), expected)
 
 
-def test_the_number_of_steps_is_that_of_the_file(session, x):
-    with pytest.raises(DataError, match=r"such as 'T'; .* timesteps=3"):
-        BoundSession(session).run({"x": x, "T": np.array(3)})
+@pytest.mark.parametrize("timesteps", [3, np.array(3), np.int64(3)], ids=["int", "array", "scalar"])
+def test_the_number_of_steps_may_be_given(session, x, timesteps):
+    bound = BoundSession(session)
+    found = bound.run({"x": x, "T": timesteps})["y"].numpy()
+    (expected,) = session.run(None, {"x": x, "T": np.array(3)})
+    np.testing.assert_array_equal(found, expected)
+    (own,) = session.run(None, {"x": x})
+    np.testing.assert_array_equal(bound.run({"x": x})["y"].numpy(), own)
+    assert not np.array_equal(own, expected)
+
+
+def test_an_output_kept_keeps_no_other_alive():
+    """Or a loop that collects scores would fill the memory with membranes."""
+    net = Net({"x": ["N", 4]})
+    model = net.model({"large": net.relu("x"), "small": net.op("ReduceSum", "x")})
+    bound = BoundSession(create_session(model, ["CPUExecutionProvider"]))
+    x = np.ones((1 << 16, 4), np.float32)
+    kept, addresses = [], set()
+    for _ in range(20):
+        results = bound.run({"x": x})
+        addresses.add(results["large"].data_ptr())
+        kept.append(results["small"])
+        del results
+    assert len(addresses) < 5  # memory of those before is used again
+    assert [float(value.numpy().sum()) for value in kept] == [x.size] * 20
 
 
 @DLPACK
@@ -89,6 +122,7 @@ def test_what_onnxruntime_refuses_is_told_in_one_line(session, feeds):
     assert "\n" not in str(error.value)
 
 
+@TORCH
 def test_without_dlpack_it_says_so(session, x, monkeypatch):
     monkeypatch.delattr(ort.OrtValue, "from_dlpack", raising=False)
     with pytest.raises(RuntimeUnavailableError, match="takes no DLPack tensors"):
@@ -121,3 +155,68 @@ def test_a_fixed_session_reads_the_tensors_of_others(session, x):
     tensor.mul_(0.5)
     found = bound.run({"x": tensor})["y"].numpy()
     np.testing.assert_array_equal(found, session.run(None, {"x": x / 2})[0])
+
+
+@DLPACK
+@pytest.mark.parametrize("first", ["tensor", "array"])
+def test_a_fixed_session_refuses_other_memory(session, x, first):
+    bound = BoundSession(session, is_fixed=True)
+    tensor = torch.from_numpy(x.copy())
+    bound.run({"x": tensor if first == "tensor" else x})
+    for other in (tensor.clone(), x) if first == "tensor" else (tensor,):
+        with pytest.raises(DataError, match=r"'x' is not in the memory that .* is fixed to; copy"):
+            bound.run({"x": other})
+
+
+def test_a_fixed_session_keeps_the_number_of_steps_of_its_first_run(session, x):
+    bound = BoundSession(session, is_fixed=True)
+    expected = session.run(None, {"x": x, "T": np.array(3)})[0]
+    np.testing.assert_array_equal(bound.run({"x": x, "T": 3})["y"].numpy(), expected)
+    for feeds, given in (({"x": x, "T": 4}, "4"), ({"x": x}, "not given")):
+        with pytest.raises(
+            DataError, match=rf"'T' is {given}, but .* where it was 3; open another"
+        ):
+            bound.run(feeds)
+    np.testing.assert_array_equal(bound.run({"x": x, "T": 3})["y"].numpy(), expected)
+    unset = BoundSession(session, is_fixed=True)
+    unset.run({"x": x})
+    with pytest.raises(DataError, match=r"'T' is 3, but .* where it was not given"):
+        unset.run({"x": x, "T": 3})
+
+
+def test_a_run_that_failed_fixes_nothing(session, x):
+    bound = BoundSession(session, is_fixed=True)
+    with pytest.raises(DataError, match="onnxruntime refuses"):
+        bound.run({"x": x[:, :1], "T": 3})
+    found = bound.run({"x": x})["y"].numpy()
+    np.testing.assert_array_equal(found, session.run(None, {"x": x})[0])
+
+
+class OnCuda:
+    """A session that says it is on a GPU."""
+
+    def __init__(self, session, **options):
+        self._session, self._options = session, options
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def get_providers(self):
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def get_provider_options(self):
+        return {"CUDAExecutionProvider": self._options, "CPUExecutionProvider": {}}
+
+
+def test_a_session_that_replays_a_cuda_graph_is_fixed(session, snn, monkeypatch):
+    assert BoundSession(OnCuda(session, enable_cuda_graph="1", device_id="0")).is_fixed
+    free = BoundSession(OnCuda(session, enable_cuda_graph="0", device_id="0"))
+    assert free.device == "cuda"
+    assert not free.is_fixed
+
+    def open_with_graph(*_, **__):
+        return OnCuda(session, enable_cuda_graph="1")
+
+    monkeypatch.setattr("onnx_snn.stream.create_session", open_with_graph)
+    with pytest.raises(OptionError, match="leave the provider option enable_cuda_graph out"):
+        Stream(snn)

@@ -1,11 +1,13 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 import onnx_snn
 from nets import Dyadic, Net, cnn, mlp
-from onnx_snn import Stream
+from onnx_snn import BoundSession, Stream
 from onnx_snn.activation_stats import ActivationStats
 from onnx_snn.errors import DataError, ModelError, OptionError
 
@@ -71,6 +73,90 @@ def test_state_goes_over_to_another_stream(snn):
     np.testing.assert_array_equal(second.run(x, timesteps=4)["y"], first.run(x, timesteps=4)["y"])
     with pytest.raises(DataError, match="not one of this network"):
         first.state = {"v": np.zeros(1)}
+
+
+def test_state_is_handed_on_without_numpy(snn, monkeypatch):
+    """What one run gives the next one reads, in the same memory."""
+    x = dyadic(3, 2, 8, 8)
+    (expected,) = onnx_snn.create_session(snn.model).run(None, {"x": x})
+    runs = []
+    run = BoundSession.run
+
+    def recorded(bound, feeds):
+        results = run(bound, feeds)
+        runs.append((feeds, results))
+        return results
+
+    def refuse(*_):
+        raise AssertionError("a value was copied to NumPy")
+
+    monkeypatch.setattr(BoundSession, "run", recorded)
+    monkeypatch.setattr(ort.OrtValue, "numpy", refuse)
+    stream = Stream(snn.model, ["CPUExecutionProvider"])
+    for _ in range(T):
+        outputs = stream.run_on_device(x, timesteps=1)
+    monkeypatch.undo()
+    assert len(runs) == T
+    for (_, given), (taken, _) in pairwise(runs):
+        for state in stream.record.states:
+            assert taken[state.input] is given[state.output]
+    np.testing.assert_array_equal(outputs["y"].numpy(), expected)
+
+
+def test_outputs_may_be_left_on_the_device(snn):
+    x = dyadic(3, 2, 8, 8)
+    first, second = Stream(snn.model), Stream(snn.model)
+    for steps in (2, 3):
+        found = first.run_on_device({"x": x}, timesteps=steps)
+        expected = second.run({"x": x}, timesteps=steps)
+        assert set(found) == set(expected) == {"y"}
+        assert isinstance(found["y"], ort.OrtValue)
+        assert isinstance(expected["y"], np.ndarray)
+        np.testing.assert_array_equal(found["y"].numpy(), expected["y"])
+
+
+@pytest.mark.parametrize("kind", ["torch", "turned", "OrtValue", "list"])
+def test_inputs_of_any_library(snn, kind):
+    x = dyadic(3, 2, 8, 8)
+    if kind == "torch":
+        given = pytest.importorskip("torch").from_numpy(x)
+    elif kind == "turned":
+        given = pytest.importorskip("torch").from_numpy(x.transpose(3, 2, 1, 0).copy())
+        given = given.permute(3, 2, 1, 0)
+    else:
+        given = ort.OrtValue.ortvalue_from_numpy(x) if kind == "OrtValue" else list(x)
+    expected = Stream(snn.model).run(x, timesteps=3)["y"]
+    np.testing.assert_array_equal(Stream(snn.model).run(given, timesteps=3)["y"], expected)
+
+
+def test_what_cannot_be_read_on_the_cpu_is_told(snn):
+    class Elsewhere:
+        def __array__(self, *_, **__):
+            raise TypeError("it is on a GPU")
+
+    with pytest.raises(DataError, match="input 'x' cannot be read on the CPU: it is on a GPU"):
+        Stream(snn.model, ["CPUExecutionProvider"]).run(Elsewhere(), timesteps=1)
+
+
+def test_state_that_was_read_does_not_change(snn):
+    stream = Stream(snn.model)
+    x = dyadic(2, 2, 8, 8)
+    stream.run(x, timesteps=1)
+    before = stream.state
+    copies = {name: values.copy() for name, values in before.items()}
+    stream.run(x, timesteps=4)
+    for name, values in copies.items():
+        assert isinstance(before[name], np.ndarray)
+        np.testing.assert_array_equal(before[name], values)
+    assert any(not np.array_equal(stream.state[name], before[name]) for name in before)
+
+
+def test_a_run_that_failed_leaves_the_stream_as_it_was(snn):
+    stream = Stream(snn.model)
+    with pytest.raises(DataError):
+        stream.run(np.zeros((1, 3, 8, 8), np.float32), timesteps=1)
+    assert stream.state == {}
+    assert stream.timesteps == 0
 
 
 def test_reset_starts_again_with_a_batch_of_any_size(snn):

@@ -7,14 +7,17 @@ Networks are torchvision's, with random weights whose BatchNormalization fits ra
 the time does not depend on what was learnt; ResNet-18 and VGG-16 see 3x32x32, ResNet-50 3x224x224.
 All are compared in one process on the same images, which lie on the device, as do the outputs:
 
-    ann      the trained network in onnxruntime
-    layer    converted, all steps as one batch
-    loop     in blocks of `--block` steps, so that memory is bounded
-    fp16     as `layer`, in half precision
-    graph    as `layer`, replayed as a CUDA graph
-    peer     SpikingJelly 2.0, step mode m (it takes its fastest kernels by itself), if installed
+    ann          the trained network in onnxruntime
+    ann_graph    replayed as a CUDA graph
+    layer        converted, all steps as one batch
+    loop         in blocks of `--block` steps, so that memory is bounded
+    fp16         as `layer`, in half precision
+    graph        as `layer`, replayed as a CUDA graph
+    peer         SpikingJelly 2.0, step mode m (it takes its fastest kernels itself), if installed
+    peer_fp16    the same in half precision
 
-A form that does not fit the memory is left out, and said so.
+A form that does not fit the memory is left out, and said so. Of converted networks a profile tells
+which part of the device's time its convolutions and matrix products do not take, and what does.
 """
 
 import argparse
@@ -23,7 +26,8 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,10 +35,16 @@ from typing import Any
 import onnxruntime as ort
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 import onnx_snn
 from machine import describe_machine, versions
 
+OURS = ("layer", "loop", "fp16", "graph")
+OWN_KERNELS = ("onnxruntime::", "onnx_snn::", "Memcpy", "Memset", "pooling")
+"""Parts of the names of kernels that are no convolution and no matrix product, which are cuDNN's
+and cuBLAS's, with what they do to the layout of their tensors."""
+PROFILED_RUNS = 3
 SIZES = {"resnet18": 32, "vgg16": 32, "resnet50": 224}
 CALIBRATION_IMAGES = 16
 ERRORS_ONLY = 3
@@ -86,7 +96,7 @@ def open_session(model: Any, args: argparse.Namespace, **options: str) -> onnx_s
     if args.device == "cuda":
         providers.insert(0, ("CUDAExecutionProvider", options))
     session = onnx_snn.create_session(model, providers, settings)
-    return onnx_snn.BoundSession(session, is_fixed=bool(options))
+    return onnx_snn.BoundSession(session)
 
 
 def convert(ann: bytes, calibration: Tensor, timesteps: int, precision: str) -> Any:
@@ -96,6 +106,7 @@ def convert(ann: bytes, calibration: Tensor, timesteps: int, precision: str) -> 
         calibration.cpu().numpy(),
         timesteps=timesteps,
         precision=precision,
+        target="cuda",
         mode="max",
         bias_calibration=False,
         holdout=0.0,
@@ -114,6 +125,7 @@ def forms(
     yield "fp16", lambda: open_session(half, args)
     if args.device == "cuda":
         yield "graph", lambda: open_session(layer, args, enable_cuda_graph="1")
+        yield "ann_graph", lambda: open_session(ann, args, enable_cuda_graph="1")
 
 
 def median_ms(run: Callable[[], Any], args: argparse.Namespace) -> float:
@@ -130,18 +142,42 @@ def median_ms(run: Callable[[], Any], args: argparse.Namespace) -> float:
 
 def measure_form(
     open_form: Callable[[], onnx_snn.BoundSession], x: Tensor, args: argparse.Namespace
-) -> float | None:
-    """Return the time of a form in ms, or None where it does not fit the memory."""
+) -> tuple[float, dict[str, float]] | None:
+    """Return the time of a form in ms, and its kernels; None where it does not fit the memory."""
     try:
         bound = open_form()
-        return median_ms(lambda: bound.run({"image": x}), args)
+        run = partial(bound.run, {"image": x})
+        return median_ms(run, args), kernel_times(run, args)
     except onnx_snn.OnnxSnnError as error:
         print(f"    left out: {str(error)[:200]}", flush=True)
         return None
 
 
+def kernel_times(run: Callable[[], Any], args: argparse.Namespace) -> dict[str, float]:
+    """Return the device's time in each kernel in ms, the mean of some runs; on a GPU only."""
+    if args.device != "cuda":
+        return {}
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        for _ in range(PROFILED_RUNS):
+            run()
+        torch.cuda.synchronize()
+    events = profiler.key_averages()
+    return {e.key: e.device_time_total / PROFILED_RUNS / 1e3 for e in events if e.device_time_total}
+
+
+def outside_layers(kernels: Mapping[str, float]) -> float:
+    """Return which part of the time is not in convolutions and matrix products."""
+    outside = [ms for name, ms in kernels.items() if any(part in name for part in OWN_KERNELS)]
+    return sum(outside) / sum(kernels.values())
+
+
 def measure_peer(
-    net: nn.Module, calibration: Tensor, x: Tensor, timesteps: int, args: argparse.Namespace
+    net: nn.Module,
+    calibration: Tensor,
+    x: Tensor,
+    timesteps: int,
+    args: argparse.Namespace,
+    dtype: torch.dtype,
 ) -> float | None:
     """Return the time in ms, or None without SpikingJelly."""
     try:
@@ -151,9 +187,9 @@ def measure_peer(
     except ImportError:
         return None
     snn = Converter(RateCodingRecipe([calibration], mode="max")).convert(net).eval()
-    snn.to(args.device)
+    snn.to(args.device, dtype)
     functional.set_step_mode(snn, "m")
-    shown = x.expand(timesteps, *x.shape)
+    shown = x.to(dtype).expand(timesteps, *x.shape)
 
     def run() -> Tensor:
         functional.reset_net(snn)
@@ -175,25 +211,37 @@ def measure(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         opened = dict(forms(ann, calibration, timesteps, args))
         for batch in args.batches:
             x = torch.rand(batch, 3, size, size, device=args.device)
-            taken = {"ann": measure_form(lambda: open_session(ann, args), x, args)}
-            taken |= {form: measure_form(each, x, args) for form, each in opened.items()}
-            taken["peer"] = measure_peer(net, calibration.to(args.device), x, timesteps, args)
+            found = {"ann": measure_form(lambda: open_session(ann, args), x, args)}
+            found |= {form: measure_form(each, x, args) for form, each in opened.items()}
+            measured = {form: each for form, each in found.items() if each is not None}
+            taken = {form: ms for form, (ms, _) in measured.items()}
+            for form, dtype in {"peer": torch.float32, "peer_fp16": torch.float16}.items():
+                if args.device == "cuda" or dtype == torch.float32:
+                    on_device = calibration.to(args.device)
+                    ms = measure_peer(net, on_device, x, timesteps, args, dtype)
+                    taken |= {} if ms is None else {form: ms}
             yield {
                 "network": name,
                 "timesteps": timesteps,
                 "batch": batch,
                 "milliseconds": taken,
+                "kernels": {form: kernels for form, (_, kernels) in measured.items() if kernels},
             }
 
 
 def show(row: dict[str, Any]) -> None:
     """Print the lines of one network, T and batch."""
-    taken = {form: ms for form, ms in row["milliseconds"].items() if ms is not None}
+    taken = row["milliseconds"]
     print(f"\n{row['network']}, T = {row['timesteps']}, batch {row['batch']}")
     for form, ms in taken.items():
-        line = f"  {form:6} {ms:10.3f} ms"
+        line = f"  {form:9} {ms:10.3f} ms"
         line += f"  {ms / taken['ann']:7.2f} x ANN" if "ann" in taken else ""
-        line += f"  {taken['peer'] / ms:7.2f} x faster than SpikingJelly" if "peer" in taken else ""
+        peer = taken.get("peer_fp16" if form == "fp16" else "peer")
+        if peer is not None and form in OURS:
+            line += f"  {peer / ms:7.2f} x faster than SpikingJelly"
+        kernels = row["kernels"].get(form)
+        if kernels and form in OURS:
+            line += f"  {100 * outside_layers(kernels):5.1f} % outside Conv and Gemm"
         print(line, flush=True)
 
 

@@ -5,10 +5,10 @@
     python tools/gpu_check.py --provider cpu         the same comparisons on the CPU, no figures
     make stand-in                                    without a GPU: kernels and placement
 
-- kernels: IFNeuron, PhaseNeuron and SpikeMaxPool with every attribute, type, optional input and
-  output, odd shapes and unaligned memory, in onnxruntime, against the NumPy reference, bit for bit.
-  Inputs are drawn afresh (the seed is printed); outputs lie between margins and are filled with
-  NaN before.
+- kernels: IFNeuron, AddIFNeuron, PhaseNeuron and SpikeMaxPool with every attribute, type, optional
+  input and output, odd shapes and unaligned memory, in onnxruntime, against the NumPy reference,
+  bit for bit. Inputs are drawn afresh (the seed is printed); outputs lie between margins and are
+  filled with NaN before.
 - sanitizer: compute-sanitizer's memcheck and racecheck over some of these, where it is installed.
 - placement: converted networks on all schedules and in half precision, placed on the provider: no
   copies between host and device, and CUDA graphs where no Loop is in the way.
@@ -46,7 +46,7 @@ from fetch_efficientnet_lite0 import MODEL_PATH, load_photos
 from machine import describe_machine, versions
 from neuron_model import Array, neuron_model
 from onnx_snn.ops import MOST_RADIX_STEPS
-from onnx_snn.ops.reference import if_neuron, phase_neuron, spike_max_pool
+from onnx_snn.ops.reference import add_if_neuron, if_neuron, phase_neuron, spike_max_pool
 from onnx_snn.session import LIBRARY_NAME
 from phase_neuron_model import phase_neuron_model
 from spike_max_pool_model import spike_max_pool_model
@@ -223,6 +223,27 @@ def expect_if_neuron(
     return {name: named[name] for name in ("s", *outputs)}
 
 
+def add_if_neuron_kinds(quick: bool) -> Iterator[Kind]:
+    """Yield calls of AddIFNeuron."""
+    variants = [variant for variant in VARIANTS if variant.quick or not quick]
+    for dtype, variant, state in itertools.product(DTYPES, variants, (STATES[0], STATES[-1])):
+        inputs, outputs = state
+        model = neuron_model(dtype, variant.attributes, inputs, outputs, shortcut=True)
+        name = f"{np.dtype(dtype)}, with a shortcut, {variant.name}"
+        expected = partial(expect_add_if_neuron, variant.attributes, outputs)
+        yield Kind(name, model, dtype, 0, ("r", "R", *inputs), expected)
+
+
+def expect_add_if_neuron(
+    attributes: Mapping[str, Any], outputs: tuple[str, ...], feeds: Mapping[str, Array], steps: int
+) -> dict[str, Array]:
+    """Return what the reference gives."""
+    currents = (feeds[name] for name in ("x", "r", "R"))
+    results = add_if_neuron(*currents, steps, feeds.get("v"), feeds.get("n"), **attributes)
+    named = dict(zip(("s", "v_next", "n_next"), results, strict=True))
+    return {name: named[name] for name in ("s", *outputs)}
+
+
 def phase_neuron_kinds(quick: bool) -> Iterator[Kind]:
     """Yield calls of PhaseNeuron."""
     variants = [variant for variant in PHASE_VARIANTS if variant.quick or not quick]
@@ -316,27 +337,29 @@ def check_kernels(target: Target, args: argparse.Namespace) -> dict[str, Any]:
     """Compare every kernel with the reference."""
     random = np.random.default_rng(args.seed)
     runs, failures = 0, []
-    kinds = (if_neuron_kinds, phase_neuron_kinds, spike_max_pool_kinds)
-    for kind in itertools.chain.from_iterable(make(args.quick) for make in kinds):
+    families = (if_neuron_kinds, add_if_neuron_kinds, phase_neuron_kinds, spike_max_pool_kinds)
+    for kind in itertools.chain.from_iterable(kinds(args.quick) for kinds in families):
         session = target.session(kind.model, strict=True)
-        for steps, shape, offset in run_shapes(args.quick, kind.shapes):
+        for steps, shape, is_shifted in run_shapes(args.quick, kind.shapes):
             if steps > kind.most_steps:
                 continue
             feeds = kind.draw(random, steps, shape)
-            wrong = compare(target, session, steps, feeds, kind.expected(feeds, steps), offset)
+            wanted = kind.expected(feeds, steps)
+            offsets = {name: int(is_shifted and random.integers(2)) for name in (*feeds, *wanted)}
+            wrong = compare(target, session, steps, feeds, wanted, offsets)
             runs += 1
             if wrong:
-                failures.append(f"{kind.name}, T = {steps}, {shape}, offset {offset}: {wrong}")
+                failures.append(f"{kind.name}, T = {steps}, {shape}, offsets {offsets}: {wrong}")
     return {"runs": runs, "failures": failures, "seed": args.seed, "ok": not failures}
 
 
 def run_shapes(
     quick: bool, shapes: tuple[tuple[int, ...], ...]
-) -> Iterator[tuple[int, tuple[int, ...], int]]:
-    """Yield T, a shape, and by how many values memory is off its alignment."""
+) -> Iterator[tuple[int, tuple[int, ...], bool]]:
+    """Yield T, a shape, and whether some of the memory is a value off its alignment."""
     if quick and shapes is SHAPES:
         shapes = QUICK_SHAPES
-    return itertools.product(QUICK_STEPS if quick else STEPS, shapes, (0, 1))
+    return itertools.product(QUICK_STEPS if quick else STEPS, shapes, (False, True))
 
 
 def draw_inputs(
@@ -353,15 +376,23 @@ def draw_inputs(
     ordinary; states are at times one value for all.
     """
     rows = shape if constant else (steps * shape[0], *shape[1:])
-    x = random.integers(-12, 25, rows) / 16
-    odd = random.random(rows) < random.choice([0, 0.01])
-    x[odd] = random.choice([np.nan, np.inf, -np.inf, 6e4, -6e4, 1e-5], int(odd.sum()))
-    feeds = {"x": x}
-    for name in inputs:
+    feeds = {name: draw_currents(random, rows) for name in ("x", "r") if name in ("x", *inputs)}
+    if "R" in inputs:
+        by_channel = random.random() < 0.75
+        feeds["R"] = np.asarray(random.integers(-8, 9, rows[1:2] if by_channel else ()) / 8)
+    for name in (name for name in inputs if name in "vn"):
         state_shape = () if random.random() < 0.25 else shape
         scale = 1 if name == "n" else 1 / 16
         feeds[name] = np.asarray(random.integers(-3, 4, state_shape) * scale)
     return {name: values.astype(dtype) for name, values in feeds.items()}
+
+
+def draw_currents(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Draw currents of one input."""
+    x = random.integers(-12, 25, shape) / 16
+    odd = random.random(shape) < random.choice([0, 0.01])
+    x[odd] = random.choice([np.nan, np.inf, -np.inf, 6e4, -6e4, 1e-5], int(odd.sum()))
+    return x
 
 
 def compare(
@@ -370,11 +401,11 @@ def compare(
     steps: int,
     feeds: Mapping[str, Array],
     wanted: Mapping[str, Array],
-    offset: int,
+    offsets: Mapping[str, int],
 ) -> str:
     """Run a kernel and return what is wrong with its outputs, or nothing."""
-    ins = {name: Guarded(x.shape, x.dtype, offset, x) for name, x in feeds.items()}
-    outs = {name: Guarded(values.shape, values.dtype, offset) for name, values in wanted.items()}
+    ins = {name: Guarded(x.shape, x.dtype, offsets[name], x) for name, x in feeds.items()}
+    outs = {name: Guarded(x.shape, x.dtype, offsets[name]) for name, x in wanted.items()}
     timesteps = np.array(steps)
     binding = session.io_binding()
     binding.bind_input("T", "cpu", 0, timesteps.dtype, (), timesteps.ctypes.data)

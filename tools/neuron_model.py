@@ -1,4 +1,4 @@
-"""Models of one IFNeuron, and runs of them in buffers that the caller owns."""
+"""Models of one IFNeuron or AddIFNeuron, and runs of them in buffers that the caller owns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from onnx_snn.ops import DOMAIN, IF_NEURON, VERSION
+from onnx_snn.ops import ADD_IF_NEURON, DOMAIN, IF_NEURON, VERSION
 from onnx_snn.ops.portable import ATTRIBUTES, Signature, if_neuron_function
 
 Array = npt.NDArray[Any]
@@ -24,8 +24,9 @@ def neuron_model(
     outputs: tuple[str, ...] = (),
     *,
     portable: bool = False,
+    shortcut: bool = False,
 ) -> bytes:
-    """Return a model of one IFNeuron with inputs x and T and output s, for shapes of any rank.
+    """Return a model of one neuron with inputs x and T and output s, for shapes of any rank.
 
     Args:
         dtype: of currents, states and spikes.
@@ -34,6 +35,7 @@ def neuron_model(
         outputs: optional outputs to have: ("v_next",), ("n_next",) or ("v_next", "n_next").
         portable: whether the model holds the portable body. Without it, a model that loads runs
             native kernels.
+        shortcut: whether it is an AddIFNeuron, with inputs r and R; not with `portable`.
     """
     elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     functions = []
@@ -50,9 +52,10 @@ def neuron_model(
             elem_type=elem_type,
         )
         functions = [if_neuron_function(signature, OPSET)]
+    first = ("x", "r", "R") if shortcut else ("x",)
     node = helper.make_node(
-        IF_NEURON,
-        _in_place(("x", "T", *inputs), ("x", "T", "v", "n")),
+        ADD_IF_NEURON if shortcut else IF_NEURON,
+        _in_place((*first, "T", *inputs), (*first, "T", "v", "n")),
         _in_place(("s", *outputs), ("s", "v_next", "n_next")),
         domain=DOMAIN,
         **attributes,
@@ -60,7 +63,7 @@ def neuron_model(
     timesteps = helper.make_tensor_value_info("T", TensorProto.INT64, [])
     ins, outs = (
         [helper.make_tensor_value_info(name, elem_type, None) for name in names]
-        for names in (("x", *inputs), ("s", *outputs))
+        for names in ((*first, *inputs), ("s", *outputs))
     )
     graph = helper.make_graph([node], "neuron", [timesteps, *ins], outs)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]

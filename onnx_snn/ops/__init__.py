@@ -8,8 +8,9 @@ import onnx
 DOMAIN = "onnx_snn"
 VERSION = 1
 IF_NEURON = "IFNeuron"
+ADD_IF_NEURON = "AddIFNeuron"
 PHASE_NEURON = "PhaseNeuron"
-NEURONS = (IF_NEURON, PHASE_NEURON)
+NEURONS = (IF_NEURON, ADD_IF_NEURON, PHASE_NEURON)
 EVENT_CONV = "EventConv"
 EVENT_CONV_IF_NEURON = "EventConvIFNeuron"
 EVENT_CONV_ADD_IF_NEURON = "EventConvAddIFNeuron"
@@ -26,11 +27,13 @@ EVENTS = (
 )
 SPIKE_MAX_POOL = "SpikeMaxPool"
 STATEFUL_POOLS = (EVENT_MAX_POOL, SPIKE_MAX_POOL)
+FUSED_FOR_CUDA = (ADD_IF_NEURON, SPIKE_MAX_POOL)
 LARGE_VALUES = "LargeValues"
 
 STATEFUL: Mapping[str, int] = MappingProxyType(
     {
         IF_NEURON: 1,
+        ADD_IF_NEURON: 3,
         EVENT_IF_NEURON: 1,
         EVENT_CONV_IF_NEURON: 3,
         EVENT_CONV_ADD_IF_NEURON: 5,

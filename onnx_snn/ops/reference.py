@@ -11,10 +11,16 @@ from onnx_snn.ops.reference_events import (
     event_conv_if_neuron,
     event_if_neuron,
 )
-from onnx_snn.ops.reference_neurons import Tensor, if_neuron, phase_neuron
+from onnx_snn.ops.reference_neurons import (
+    Tensor,
+    add_if_neuron,
+    if_neuron,
+    phase_neuron,
+)
 from onnx_snn.ops.reference_pools import event_max_pool, event_sum_pool, spike_max_pool
 
 __all__ = [
+    "add_if_neuron",
     "event_conv",
     "event_conv_add_if_neuron",
     "event_conv_if_neuron",

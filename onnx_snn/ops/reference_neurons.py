@@ -1,4 +1,4 @@
-"""The specification of ``IFNeuron`` and ``PhaseNeuron`` in plain NumPy."""
+"""The specification of ``IFNeuron``, ``AddIFNeuron`` and ``PhaseNeuron`` in plain NumPy."""
 
 from __future__ import annotations
 
@@ -104,6 +104,48 @@ def if_neuron(
         spikes[t] = s
     spikes = spikes.reshape(timesteps * rows, *shape[1:])
     return spikes, potential.astype(x.dtype), count.astype(x.dtype)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def add_if_neuron(
+    x: Tensor,
+    r: Tensor,
+    factors: Tensor,
+    timesteps: int,
+    v: Tensor | None = None,
+    n: Tensor | None = None,
+    **neuron: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Runs integrate-and-fire neurons on ``x + factors * r``: the end of a residual block.
+
+    Args:
+        x: Input currents ``[T * N, C, ...]``.
+        r: What the shortcut brings, of x's shape: spikes or currents.
+        factors: What it counts, for each channel ``[C]``, or one number for all ``[]``.
+        timesteps: As for ``if_neuron``.
+        v: As for ``if_neuron``.
+        n: As for ``if_neuron``.
+        neuron: Attributes of ``if_neuron`` but ``constant_input``.
+
+    Returns:
+        As ``if_neuron``; float16 is computed in float32, the sum of the currents too.
+
+    Raises:
+        ValueError: If a shape or an attribute is not as described.
+    """
+    if r.shape != x.shape:
+        raise ValueError(f"AddIFNeuron: r has shape {r.shape}, but that of x, {x.shape}, is needed")
+    if factors.shape not in ((), x.shape[1:2]):
+        raise ValueError(
+            f"AddIFNeuron: R must be one value, or one for each channel of x {x.shape}, not "
+            f"{factors.shape}"
+        )
+    state = np.dtype(np.float32) if x.dtype == np.float16 else x.dtype
+    by_channel = factors.reshape(factors.shape + (1,) * max(x.ndim - 2, 0)).astype(state)
+    currents = x.astype(state) + by_channel * r.astype(state)
+    start = [None if given is None else given.astype(state) for given in (v, n)]
+    s, v_next, n_next = if_neuron(currents, timesteps, *start, **neuron)
+    return s.astype(x.dtype), v_next.astype(x.dtype), n_next.astype(x.dtype)
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -204,11 +204,11 @@ def test_what_a_file_can_be_put_on():
     assert reschedule(plain, target="cuda") == pooled
     assert reschedule(pooled, target="cuda") == pooled
     for target in ("any", "cpu"):
-        with pytest.raises(OptionError, match=rf"pools spikes \(target 'cuda'\) .* '{target}'"):
+        with pytest.raises(OptionError, match=rf"written for target 'cuda' .* '{target}'"):
             reschedule(pooled, target=target)
     events = reschedule(plain, target="cpu")
     for target in ("any", "cuda"):
-        with pytest.raises(OptionError, match=rf"reads events \(target 'cpu'\) .* '{target}'"):
+        with pytest.raises(OptionError, match=rf"written for target 'cpu' .* '{target}'"):
             reschedule(events, target=target)
 
 

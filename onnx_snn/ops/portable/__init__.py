@@ -4,6 +4,7 @@ onnxruntime inlines them where no native kernel is registered, so a converted fi
 A model can hold one function of a name: it is made for all nodes of the model that call it.
 """
 
+from onnx_snn.ops.portable.add_if_neuron import add_if_neuron_function
 from onnx_snn.ops.portable.event_conv import (
     event_conv_add_if_neuron_function,
     event_conv_function,
@@ -18,6 +19,7 @@ from onnx_snn.ops.portable.spike_max_pool import spike_max_pool_function
 __all__ = [
     "ATTRIBUTES",
     "Signature",
+    "add_if_neuron_function",
     "event_conv_add_if_neuron_function",
     "event_conv_function",
     "event_conv_if_neuron_function",

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from onnx import FunctionProto, NodeProto, TensorProto
 
 from onnx_snn.ops import EVENT_CONV, EVENT_CONV_ADD_IF_NEURON, EVENT_CONV_IF_NEURON
-from onnx_snn.ops.portable.event_if_neuron import CURRENTS_OF_EACH_STEP, emit_events
+from onnx_snn.ops.portable.event_if_neuron import emit_events
 from onnx_snn.ops.portable.folded_time import constant, make_function, node, refer
-from onnx_snn.ops.portable.if_neuron import Signature
+from onnx_snn.ops.portable.if_neuron import CURRENTS_OF_EACH_STEP, Signature
 
 CONV_ATTRIBUTES: Mapping[str, list[int] | int] = {
     "strides": [1, 1],

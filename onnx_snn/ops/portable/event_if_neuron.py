@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from onnx import FunctionProto, NodeProto, TensorProto, helper
+from onnx import FunctionProto, NodeProto, TensorProto
 
-from onnx_snn.ops import DOMAIN, EVENT_IF_NEURON, IF_NEURON
-from onnx_snn.ops.portable.folded_time import make_function, node, refer
-from onnx_snn.ops.portable.if_neuron import ATTRIBUTES, Signature
-
-CURRENTS_OF_EACH_STEP = {k: v for k, v in ATTRIBUTES.items() if k != "constant_input"}
-"""Attributes of the neurons behind a convolution of events."""
+from onnx_snn.ops import EVENT_IF_NEURON
+from onnx_snn.ops.portable.folded_time import make_function, node
+from onnx_snn.ops.portable.if_neuron import ATTRIBUTES, Signature, call_if_neuron
 
 
 def event_if_neuron_function(signature: Signature, opset: int) -> FunctionProto:
@@ -47,15 +44,6 @@ def emit_events(
         currents: the tensor with what the neurons are given.
         attributes: those that the neurons have from the calling node.
     """
-    neuron = helper.make_node(
-        IF_NEURON,
-        [currents, *signature.inputs[1:]],
-        ["spikes", *signature.outputs[1:]],
-        domain=DOMAIN,
-        reset=signature.reset,
-    )
-    if "constant_input" not in attributes:
-        neuron.attribute.append(helper.make_attribute("constant_input", 0))
-    refer(neuron, attributes)
-    yield neuron
+    inputs, outputs = [currents, *signature.inputs[1:]], ["spikes", *signature.outputs[1:]]
+    yield call_if_neuron(signature, inputs, outputs, attributes)
     yield node("Cast", ["spikes"], "s", to=TensorProto.INT8)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from onnx import FunctionProto, NodeProto, TensorProto, helper
 
-from onnx_snn.ops import IF_NEURON
+from onnx_snn.ops import DOMAIN, IF_NEURON
 from onnx_snn.ops.portable.folded_time import (
     fold_spikes,
     make_function,
     node,
     read_attributes,
+    refer,
     state_info,
     unfold_currents,
 )
@@ -32,6 +33,11 @@ ATTRIBUTES: Mapping[str, int | float] = {
     "count_max": -1,
 }
 """Attributes that the body reads from the node, with the defaults of the operator."""
+
+CURRENTS_OF_EACH_STEP: Mapping[str, int | float] = {
+    name: value for name, value in ATTRIBUTES.items() if name != "constant_input"
+}
+"""Those of neurons whose currents are computed by the same operator."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,27 @@ def if_neuron_function(signature: Signature, opset: int) -> FunctionProto:
         ATTRIBUTES,
         "Integrate-and-fire neurons over T time steps (onnx_snn, version 1).",
     )
+
+
+def call_if_neuron(
+    signature: Signature,
+    inputs: list[str],
+    outputs: list[str],
+    attributes: Mapping[str, int | float],
+) -> NodeProto:
+    """A call of ``IFNeuron`` in the body of another function.
+
+    Args:
+        signature: of the function that the model holds.
+        inputs: of the call, as many as the signature has.
+        outputs: likewise.
+        attributes: those that the neurons have from the node that calls the body.
+    """
+    neuron = helper.make_node(IF_NEURON, inputs, outputs, domain=DOMAIN, reset=signature.reset)
+    if "constant_input" not in attributes:
+        neuron.attribute.append(helper.make_attribute("constant_input", 0))
+    refer(neuron, attributes)
+    return neuron
 
 
 def _initial_state(signature: Signature) -> Iterable[NodeProto]:

@@ -4,9 +4,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <cstdint>
-#include <cstdlib>
-
 struct StandInIndex {
   unsigned int x = 0;
 };
@@ -21,17 +18,9 @@ inline thread_local StandInIndex blockIdx, threadIdx;
 #define __forceinline__ inline
 #define __launch_bounds__(threads)
 
-// A GPU refuses an address that is not a multiple of the value's size.
 template <typename T>
 T __ldcs(const T* from) {
-  if (reinterpret_cast<uintptr_t>(from) % sizeof(T) != 0) abort();
   return *from;
-}
-
-template <typename T>
-void __stcs(T* to, const T& value) {
-  if (reinterpret_cast<uintptr_t>(to) % sizeof(T) != 0) abort();
-  *to = value;
 }
 
 template <typename... Parameters, typename... Arguments>
