@@ -14,7 +14,8 @@ if(ONNX_SNN_CUDA)
     set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90)
   endif()
   enable_language(CUDA)
-  target_sources(onnx_snn_ops PRIVATE add_if_neuron_cuda.cu if_neuron_cuda.cu phase_neuron_cuda.cu)
+  target_sources(onnx_snn_ops PRIVATE add_if_neuron_cuda.cu if_neuron_cuda.cu phase_neuron_cuda.cu
+    spike_max_pool_cuda.cu)
   target_compile_definitions(onnx_snn_ops PRIVATE ONNX_SNN_CUDA)
   # The runtime is linked in, so that one library loads on machines with and without a GPU.
   set_target_properties(onnx_snn_ops PROPERTIES

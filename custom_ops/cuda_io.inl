@@ -1,5 +1,4 @@
-// Moving rows between memory and registers, and launching kernels. Included by the CUDA kernels of
-// the neurons.
+// Moving rows between memory and registers, and launching kernels. Included by the CUDA kernels.
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
@@ -81,7 +80,9 @@ void queue(void (*kernel)(Parameters...), int64_t threads, cudaStream_t stream,
   throw std::runtime_error(std::string("CUDA kernel launch failed: ") + cudaGetErrorString(error));
 }
 
-bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+inline bool is_aligned(const void* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+}
 
 }  // namespace
 }  // namespace onnx_snn

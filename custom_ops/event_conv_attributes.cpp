@@ -1,7 +1,5 @@
 #include "event_conv_attributes.h"
 
-#include <algorithm>
-#include <limits>
 #include <string>
 
 #include "folded_time.h"
@@ -11,21 +9,6 @@ namespace {
 
 using ort_abi::Api;
 using ort_abi::KernelInfo;
-
-using Integers = std::vector<int64_t>;
-
-Integers read_integers(const Api& api, const KernelInfo* info, const char* name,
-                       const Integers& absent, int64_t least) {
-  const Integers values = get_attribute(api, info, name, absent);
-  const bool within = std::all_of(values.begin(), values.end(), [&](int64_t value) {
-    return value >= least && value <= std::numeric_limits<int32_t>::max();
-  });
-  if (values.size() != absent.size() || !within) {
-    refuse(std::string(name) + " must be " + std::to_string(absent.size()) + " integers of " +
-           std::to_string(least) + " or more, not " + to_string(values));
-  }
-  return values;
-}
 
 int64_t read_groups(const Api& api, const KernelInfo* info, const char* name) {
   const int64_t groups = get_attribute(api, info, name, int64_t{1});
@@ -55,9 +38,9 @@ int64_t out_size(int64_t size, int64_t before, int64_t after, int64_t kernel, in
 
 ConvAttributes read_conv_attributes(const Api& api, const KernelInfo* info) {
   ConvAttributes a;
-  a.strides = read_integers(api, info, "strides", {1, 1}, 1);
-  a.pads = read_integers(api, info, "pads", {0, 0, 0, 0}, 0);
-  a.dilations = read_integers(api, info, "dilations", {1, 1}, 1);
+  a.strides = read_integers(api, info, "strides", {1, 1}, 2, 1);
+  a.pads = read_integers(api, info, "pads", {0, 0, 0, 0}, 4, 0);
+  a.dilations = read_integers(api, info, "dilations", {1, 1}, 2, 1);
   a.groups = read_groups(api, info, a.group);
   return a;
 }
@@ -67,7 +50,7 @@ ConvAttributes read_shortcut_attributes(const Api& api, const KernelInfo* info) 
   a.x = "r";
   a.w = "R";
   a.group = "shortcut_group";
-  a.strides = read_integers(api, info, "shortcut_strides", {1, 1}, 1);
+  a.strides = read_integers(api, info, "shortcut_strides", {1, 1}, 2, 1);
   a.pads = {0, 0, 0, 0};
   a.dilations = {1, 1};
   a.groups = read_groups(api, info, a.group);

@@ -1,9 +1,8 @@
 #include "event_pool_cpu.h"
 
 #include <algorithm>
-#include <atomic>
-#include <memory>
-#include <new>
+
+#include "tiles.h"
 
 namespace onnx_snn {
 namespace {
@@ -80,38 +79,10 @@ void run_event_pool(PoolKernel kernel, EventPoolCall call, const Parallel& paral
   const PoolShape& s = call.shape;
   if (s.images == 0 || s.channels == 0) return;
   call.tiling = choose_tiling(s);
-  struct Work {
-    const EventPoolCall& call;
-    PoolKernel kernel;
-    int64_t tiles, grain;
-    std::atomic<bool> lacks_memory;
-
-    void operator()(size_t index) {
-      // Not by a throw: onnxruntime's threads catch nothing.
-      const size_t bytes = static_cast<size_t>(call.tiling.bytes);
-      const std::unique_ptr<char[]> memory(new (std::nothrow) char[bytes]);
-      if (memory == nullptr) {
-        lacks_memory = true;
-        return;
-      }
-      const int64_t begin = static_cast<int64_t>(index) * grain;
-      for (int64_t tile = begin; tile < std::min(begin + grain, tiles); ++tile) {
-        kernel(call, tile, memory.get());
-      }
-    }
-  };
   const PoolTiling& t = call.tiling;
   const int64_t tiles = s.images * t.row_tiles * t.column_tiles * t.channel_tiles;
-  constexpr int64_t kWork = 1 << 16;  // values that are worth a thread's while
-  Work work{call, kernel, tiles, kWork / (t.count_values * s.steps) + 1, {false}};
-  const size_t count = static_cast<size_t>(parts(tiles, work.grain));
-  if (count == 1) {
-    work(0);
-  } else {
-    parallel.run([](void* context, size_t index) { (*static_cast<Work*>(context))(index); }, count,
-                 &work);
-  }
-  if (work.lacks_memory) throw std::bad_alloc();
+  for_each_tile(tiles, t.count_values * s.steps, t.bytes, parallel,
+                [&](int64_t tile, void* memory) { kernel(call, tile, memory); });
 }
 
 }  // namespace onnx_snn

@@ -1,12 +1,12 @@
 #include "event_pool_op.h"
 
 #include <algorithm>
-#include <limits>
 #include <string>
 
 #include "custom_op.h"
 #include "event_pool_cpu.h"
 #include "folded_time.h"
+#include "pool_attributes.h"
 #include "session_pool.h"
 #include "status.h"
 
@@ -33,66 +33,16 @@ struct EventSumPool {
   static constexpr size_t inputs = 1, outputs = 1;
 };
 
-using Integers = std::vector<int64_t>;
-
-Integers read_integers(const Api& api, const KernelInfo* info, const char* name,
-                       const Integers& absent, size_t size, int64_t least, int64_t most) {
-  const Integers values = get_attribute(api, info, name, absent);
-  const bool within = std::all_of(values.begin(), values.end(),
-                                  [&](int64_t value) { return value >= least && value <= most; });
-  if (values.size() != size || !within) {
-    refuse(std::string(name) + " must be " + std::to_string(size) + " integers from " +
-           std::to_string(least) + " to " + std::to_string(most) + ", not " + to_string(values));
-  }
-  return values;
-}
-
-struct Attributes {
-  Integers kernel, strides, pads;
-
-  Attributes(const Api& api, const KernelInfo* info)
-      : kernel(read_integers(api, info, "kernel_shape", {}, 2, 1, kMostWindow)),
-        strides(
-            read_integers(api, info, "strides", {1, 1}, 2, 1, std::numeric_limits<int32_t>::max())),
-        pads(read_integers(api, info, "pads", {0, 0, 0, 0}, 4, 0, kMostWindow)) {
-    for (size_t side = 0; side < pads.size(); ++side) {
-      if (pads[side] >= kernel[side % 2]) {
-        refuse("pads " + to_string(pads) + " must be smaller than kernel_shape " +
-               to_string(kernel));
-      }
-    }
-  }
-
-  int64_t out_size(size_t axis, const Shape& x) const {
-    const int64_t size = x[1 + axis], padded = size + pads[axis] + pads[2 + axis];
-    if (size < 1 || kernel[axis] > padded) {
-      refuse("kernel_shape " + to_string(kernel) + " is larger than x " + to_string(x) +
-             " with its padding");
-    }
-    return (padded - kernel[axis]) / strides[axis] + 1;
-  }
-};
-
-PoolShape pool_shape(const Attributes& a, const Shape& x, int64_t steps) {
+PoolShape shape_of_call(const PoolAttributes& a, const Shape& x, int64_t steps) {
   if (x.size() != 4) refuse("x must be [T*N, H, W, C], not " + to_string(x));
   if (steps > kMostPoolSteps) {
     refuse("T must be " + std::to_string(kMostPoolSteps) + " or less, not " +
            std::to_string(steps));
   }
-  PoolShape s;
+  PoolShape s = pool_shape(a, x[1], x[2], x);
   s.steps = steps;
   s.images = state_shape(x, steps, false)[0];
-  s.height = x[1];
-  s.width = x[2];
   s.channels = x[3];
-  s.out_height = a.out_size(0, x);
-  s.out_width = a.out_size(1, x);
-  s.kernel_height = a.kernel[0];
-  s.kernel_width = a.kernel[1];
-  s.stride_y = a.strides[0];
-  s.stride_x = a.strides[1];
-  s.pad_top = a.pads[0];
-  s.pad_left = a.pads[1];
   if (std::min(s.kernel_height, s.height) > kMostWindow / std::min(s.kernel_width, s.width)) {
     refuse("kernel_shape " + to_string(a.kernel) + " is too large");
   }
@@ -103,7 +53,7 @@ template <typename Op>
 class Kernel {
  public:
   Kernel(const Api& api_table, const KernelInfo* info)
-      : api(api_table), attributes_(api_table, info) {
+      : api(api_table), attributes_(read_pool_attributes(api_table, info, 2, kMostWindow, false)) {
     const EventPoolKernels& kernels = event_pool_kernels(required_instruction_set());
     kernel_ = Op::counts ? kernels.max_pool : kernels.sum_pool;
   }
@@ -112,7 +62,7 @@ class Kernel {
     const Input x = get_input(api, context, kX);
     const int64_t steps = Op::counts ? read_steps(get_input(api, context, kT)) : 1;
     EventPoolCall call = {};
-    call.shape = pool_shape(attributes_, x.shape, steps);
+    call.shape = shape_of_call(attributes_, x.shape, steps);
     const PoolShape& s = call.shape;
     call.x = static_cast<const int8_t*>(x.data);
     const Shape out = {x.shape[0], s.out_height, s.out_width, s.channels};
@@ -132,7 +82,7 @@ class Kernel {
   const Api& api;
 
  private:
-  Attributes attributes_;
+  PoolAttributes attributes_;
   PoolKernel kernel_;
 };
 

@@ -1,7 +1,7 @@
 #include "folded_time.h"
 
+#include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace onnx_snn {
 
@@ -30,6 +30,19 @@ float read_v_init(const Api& api, const KernelInfo* info, float absent) {
   const float v_init = get_attribute(api, info, "v_init", absent);
   if (!std::isfinite(v_init)) refuse("v_init must be finite, not " + std::to_string(v_init));
   return v_init;
+}
+
+std::vector<int64_t> read_integers(const Api& api, const KernelInfo* info, const char* name,
+                                   const std::vector<int64_t>& absent, size_t size, int64_t least,
+                                   int64_t most) {
+  const std::vector<int64_t> values = get_attribute(api, info, name, absent);
+  const bool within = std::all_of(values.begin(), values.end(),
+                                  [&](int64_t value) { return value >= least && value <= most; });
+  if (values.size() != size || !within) {
+    refuse(std::string(name) + " must be " + std::to_string(size) + " integers from " +
+           std::to_string(least) + " to " + std::to_string(most) + ", not " + to_string(values));
+  }
+  return values;
 }
 
 int64_t read_steps(const Input& steps) {

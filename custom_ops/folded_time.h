@@ -1,8 +1,11 @@
-// What the neurons read alike: the leading axis of T*N rows, and some attributes.
+// What operators read alike: the leading axis of T*N rows, and some attributes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
+#include <vector>
 
 #include "tensors.h"
 
@@ -14,6 +17,10 @@ namespace onnx_snn {
 bool read_constant_input(const ort_abi::Api& api, const ort_abi::KernelInfo* info);
 float read_threshold(const ort_abi::Api& api, const ort_abi::KernelInfo* info, float absent);
 float read_v_init(const ort_abi::Api& api, const ort_abi::KernelInfo* info, float absent);
+std::vector<int64_t> read_integers(const ort_abi::Api& api, const ort_abi::KernelInfo* info,
+                                   const char* name, const std::vector<int64_t>& absent,
+                                   size_t size, int64_t least,
+                                   int64_t most = std::numeric_limits<int32_t>::max());
 
 // T, from its input.
 int64_t read_steps(const Input& steps);

@@ -7,6 +7,7 @@
 #include "large_values.h"
 #include "ort_abi.h"
 #include "phase_neuron_op.h"
+#include "spike_max_pool_op.h"
 #include "status.h"
 
 #ifdef _WIN32
@@ -30,7 +31,7 @@ CustomOpDomain* domain(const Api& api) {
     CustomOpDomain* fresh = nullptr;
     check(api.call<ort_abi::CreateCustomOpDomain>("onnx_snn", &fresh));
     for (const auto& ops : {if_neuron_ops(), add_if_neuron_ops(), phase_neuron_ops(),
-                            event_conv_ops(), event_pool_ops()}) {
+                            event_conv_ops(), event_pool_ops(), spike_max_pool_ops()}) {
       for (const auto* op : ops) check(api.call<ort_abi::CustomOpDomainAdd>(fresh, op));
     }
     for (const auto* op : {event_if_neuron_op(), large_values_op()}) {

@@ -174,8 +174,9 @@ def convert(
         max_pool: ``"exact"`` maxima of the spikes so far, or ``"average"``: pooled by averages
             instead, which is cheaper but another function.
         strict: refuse a network of which a part would stay graded, not spiking.
-        target: ``"any"``, or ``"cpu"``: layers that only touch active inputs, so that time falls
-            with the firing rate; see ``onnx_snn.target``.
+        target: ``"any"``, ``"cpu"``: layers that only touch active inputs, so that time falls
+            with the firing rate, or ``"cuda"``: fewer passes over memory; see
+            ``onnx_snn.target``.
         weight_bits: round the weights between spikes to integers of so many bits (8 or 16) times a
             power of two for each output, which ``target="cpu"`` runs faster; None: leave them.
         precision: ``"model"``: the type of the trained network, or ``"fp16"``: weights, currents

@@ -41,7 +41,7 @@ from onnx_snn.export import export, recorded_thresholds
 from onnx_snn.graph import insert_behind, unique_name
 from onnx_snn.load import load_graph
 from onnx_snn.model_io import ModelSource, read_model
-from onnx_snn.ops import DOMAIN, EVENTS, IF_NEURON
+from onnx_snn.ops import DOMAIN, EVENTS, IF_NEURON, SPIKE_MAX_POOL
 from onnx_snn.options import check_positive
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
 from onnx_snn.passes.put_on_schedule import put_on_schedule
@@ -366,7 +366,7 @@ def _check_neurons(network: SpikingGraph) -> None:
             f"the errors of a network with coding '{network.coding.value}' cannot be explained; "
             "only those of coding 'rate' can"
         )
-    known = {IF_NEURON, READOUT, ACCUMULATE, DIFFERENCE}
+    known = {IF_NEURON, SPIKE_MAX_POOL, READOUT, ACCUMULATE, DIFFERENCE}
     for node in network.graph.nodes:
         if node.domain != DOMAIN:
             continue

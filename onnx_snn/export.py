@@ -24,6 +24,7 @@ from onnx_snn.ops import (
     IF_NEURON,
     NEURONS,
     PHASE_NEURON,
+    SPIKE_MAX_POOL,
     STATEFUL,
     VERSION,
 )
@@ -38,6 +39,7 @@ from onnx_snn.ops.portable import (
     event_sum_pool_function,
     if_neuron_function,
     phase_neuron_function,
+    spike_max_pool_function,
 )
 from onnx_snn.schedule import METADATA_KEY, ScheduleRecord
 
@@ -113,12 +115,14 @@ def _portable_bodies(graph: onnx.GraphProto, opset: int) -> Iterator[FunctionPro
     pools = _nodes(graph, EVENT_MAX_POOL)
     if pools:
         yield event_max_pool_function(len(pools[0].input) > 2, len(pools[0].output) > 1, opset)
+    spike_pools = _nodes(graph, SPIKE_MAX_POOL)
+    if spike_pools:
+        first, elem_type = spike_pools[0], _type_read(graph, spike_pools)
+        has_state, gives_state = len(first.input) > 2, len(first.output) > 1
+        yield spike_max_pool_function(elem_type, has_state, gives_state, opset)
     phase_neurons = _nodes(graph, PHASE_NEURON)
     if phase_neurons:
-        types = _elem_types(graph)
-        currents = (types.get(node.input[0]) for node in phase_neurons)
-        elem_type = next((known for known in currents if known), onnx.TensorProto.FLOAT)
-        yield phase_neuron_function(elem_type, opset)
+        yield phase_neuron_function(_type_read(graph, phase_neurons), opset)
 
 
 _CALLING_IF_NEURON: Mapping[str, Callable[[Signature, int], FunctionProto]] = MappingProxyType(
@@ -142,6 +146,13 @@ def _nodes(graph: onnx.GraphProto, *op_types: str) -> list[NodeProto]:
             if attribute.HasField("g"):
                 found += _nodes(attribute.g, *op_types)
     return found
+
+
+def _type_read(graph: onnx.GraphProto, nodes: list[NodeProto]) -> int:
+    """The type of the first input of nodes that are all of one type."""
+    types = _elem_types(graph)
+    known = (types.get(node.input[0]) for node in nodes)
+    return next((elem_type for elem_type in known if elem_type), onnx.TensorProto.FLOAT)
 
 
 def _elem_types(graph: onnx.GraphProto) -> dict[str, int]:

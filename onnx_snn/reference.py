@@ -23,7 +23,7 @@ from onnx_snn.constant_part import take_constant_part
 from onnx_snn.emit import Emitter
 from onnx_snn.graph import data_variables, insert_behind, is_float, new_name
 from onnx_snn.model_io import ModelSource, read_model
-from onnx_snn.ops import DOMAIN, NEURONS, PHASE_NEURON
+from onnx_snn.ops import DOMAIN, NEURONS, PHASE_NEURON, SPIKE_MAX_POOL
 from onnx_snn.options import check_positive
 from onnx_snn.passes.spike import FOLDED
 from onnx_snn.reschedule import unschedule
@@ -128,6 +128,10 @@ class _Rewrite:
             self._take_out(node)
         elif node.op == GATE:
             self._open_gate(node)
+        elif node.op == SPIKE_MAX_POOL:
+            self._sums.add(node.outputs[0].name)
+            node.op, node.domain = "MaxPool", None
+            node.inputs, node.outputs = node.inputs[:1], node.outputs[:1]
         elif node.op in (READOUT, INTEGRATE) or (node.op == ACCUMULATE and averages):
             self._put(node, node.inputs[:1], [("Div", self._weight)])
         elif node.op == DIFFERENCE and averages:

@@ -12,8 +12,8 @@ from onnx_snn.graph import replace_uses, unique_name
 from onnx_snn.model_io import ModelSource, read_model
 from onnx_snn.ops import (
     DOMAIN,
-    EVENT_MAX_POOL,
     EVENTS,
+    FIRING,
     FUSED_FOR_CUDA,
     NEURONS,
     STATEFUL,
@@ -21,6 +21,7 @@ from onnx_snn.ops import (
 )
 from onnx_snn.options import parse_choice
 from onnx_snn.passes.fuse_shortcuts import fuse_shortcuts
+from onnx_snn.passes.pool_spikes import pool_spikes
 from onnx_snn.passes.put_on_schedule import put_on_schedule
 from onnx_snn.passes.spike import FOLDED
 from onnx_snn.passes.use_events import use_events
@@ -90,6 +91,7 @@ def _aim(network: SpikingGraph, target: str | None) -> None:
     if wanted is Target.CPU:
         use_events(network)
     elif wanted is Target.CUDA:
+        pool_spikes(network)
         fuse_shortcuts(network)
 
 
@@ -165,7 +167,7 @@ def _free_timesteps(
     for node in graph.nodes:
         if node.domain != DOMAIN or node.op not in TIMESTEPS_INPUT:
             continue
-        if node.op != EVENT_MAX_POOL:
+        if node.op in FIRING:
             spikes.append(node.outputs[0])
         given = node.inputs[TIMESTEPS_INPUT[node.op]]
         if given is not timesteps:

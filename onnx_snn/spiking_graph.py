@@ -22,7 +22,7 @@ import onnx_graphsurgeon as gs
 
 from onnx_snn.coding import Coding, InputCoding
 from onnx_snn.graph import variables
-from onnx_snn.ops import DOMAIN, EVENT_MAX_POOL, STATEFUL
+from onnx_snn.ops import DOMAIN, STATEFUL, STATEFUL_POOLS
 from onnx_snn.time_weights import TimeWeights
 
 READOUT = "Readout"
@@ -84,7 +84,7 @@ class SpikingGraph:
 
     def neurons(self) -> list[gs.Node]:
         """Neurons that keep a state from step to step."""
-        return [node for node in self.stateful() if node.op != EVENT_MAX_POOL]
+        return [node for node in self.stateful() if node.op not in STATEFUL_POOLS]
 
     def stateful(self) -> list[gs.Node]:
         """All operators that keep a state from step to step, but for placeholders."""

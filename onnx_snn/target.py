@@ -8,8 +8,9 @@ class Target(StrEnum):
 
     - ``any``: neurons between ONNX's own operators.
     - ``cpu``: layers that read events; see ``onnx_snn.passes.use_events``.
-    - ``cuda``: neurons that add up shortcuts themselves, so that less crosses the memory of a GPU;
-      see ``onnx_snn.passes.fuse_shortcuts``. Best with ``precision="fp16"``.
+    - ``cuda``: less crosses the memory of a GPU: neurons add up shortcuts themselves, and maxima of
+      spikes are one operator; see ``onnx_snn.passes.fuse_shortcuts`` and
+      ``onnx_snn.passes.pool_spikes``. Best with ``precision="fp16"``.
     """
 
     ANY = "any"

@@ -44,7 +44,7 @@ class TimeWeights:
         self, emit: Emitter, sequence: gs.Tensor, past: gs.Tensor, count: gs.Tensor
     ) -> gs.Tensor:
         """w_t·x_t of ``count`` steps after ``past`` others, [count, N, …]."""
-        if self._are_alike:
+        if self.are_alike:
             return sequence
         weights = self._each(emit, past, count, sequence)
         return emit.node("Mul", [sequence, weights], dtype=sequence.dtype)
@@ -53,7 +53,7 @@ class TimeWeights:
         self, emit: Emitter, sequence: gs.Tensor, past: gs.Tensor, count: gs.Tensor
     ) -> gs.Tensor:
         """x_t of w_t·x_t."""
-        if self._are_alike:
+        if self.are_alike:
             return sequence
         weights = self._each(emit, past, count, sequence)
         return emit.node("Div", [sequence, weights], dtype=sequence.dtype)
@@ -92,7 +92,8 @@ class TimeWeights:
         return emit.node("CastLike", [is_open, like], dtype=like.dtype)
 
     @property
-    def _are_alike(self) -> bool:
+    def are_alike(self) -> bool:
+        """Whether all steps weigh the same."""
         return self.coding is not Coding.RADIX and self.ramp == 1
 
     def _each(

@@ -5,10 +5,10 @@
     python tools/gpu_check.py --provider cpu         the same comparisons on the CPU, no figures
     make stand-in                                    without a GPU: kernels and placement
 
-- kernels: IFNeuron, AddIFNeuron and PhaseNeuron with every attribute, type, optional input and
-  output, odd shapes and unaligned memory, in onnxruntime, against the NumPy reference, bit for bit.
-  Inputs are drawn afresh (the seed is printed); outputs lie between margins and are filled with NaN
-  before.
+- kernels: IFNeuron, AddIFNeuron, PhaseNeuron and SpikeMaxPool with every attribute, type, optional
+  input and output, odd shapes and unaligned memory, in onnxruntime, against the NumPy reference,
+  bit for bit. Inputs are drawn afresh (the seed is printed); outputs lie between margins and are
+  filled with NaN before.
 - sanitizer: compute-sanitizer's memcheck and racecheck over some of these, where it is installed.
 - placement: converted networks on all schedules and in half precision, placed on the provider: no
   copies between host and device, and CUDA graphs where no Loop is in the way.
@@ -46,9 +46,10 @@ from fetch_efficientnet_lite0 import MODEL_PATH, load_photos
 from machine import describe_machine, versions
 from neuron_model import Array, neuron_model
 from onnx_snn.ops import MOST_RADIX_STEPS
-from onnx_snn.ops.reference import add_if_neuron, if_neuron, phase_neuron
+from onnx_snn.ops.reference import add_if_neuron, if_neuron, phase_neuron, spike_max_pool
 from onnx_snn.session import LIBRARY_NAME
 from phase_neuron_model import phase_neuron_model
+from spike_max_pool_model import spike_max_pool_model
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "tools" / "results"
@@ -143,6 +144,17 @@ PHASE_VARIANTS = [
     Variant("two-phase", {"base": 1}, quick=True),
     Variant("two-phase, threshold 0.7", {"base": 1, "v_threshold": 0.7}),
 ]
+POOLS = [
+    Variant("2 x 2", {"kernel_shape": [2, 2], "strides": [2, 2]}, quick=True),
+    Variant("3 x 3", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}, quick=True),
+    Variant("3 x 3, dilated", {"kernel_shape": [3, 3], "dilations": [2, 3], "pads": [2] * 4}),
+    Variant("4 x 3", {"kernel_shape": [4, 3], "strides": [1, 3], "pads": [3, 0, 1, 2]}),
+    Variant("4 x 4", {"kernel_shape": [4, 4], "strides": [3, 2], "pads": [1, 2, 0, 3]}),
+    Variant("5 x 5", {"kernel_shape": [5, 5], "pads": [2] * 4}, quick=True),
+    Variant("2 x 2 outside", {"kernel_shape": [2, 2], "dilations": [5, 7], "pads": [1] * 4}),
+    Variant("a row of 3", {"kernel_shape": [3], "strides": [2], "pads": [1, 1]}, quick=True),
+    Variant("a row of 25", {"kernel_shape": [25], "pads": [24, 12]}),
+]
 STATES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((), ()),
     (("v",), ("v_next",)),
@@ -152,6 +164,7 @@ STATES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
 DTYPES = (np.float32, np.float16, np.float64)
 STEPS = (1, 2, 5, 32, 257)
 SHAPES = ((1,), (0, 3), (8,), (33,), (3, 7, 11), (2, 4, 26, 26), (9999,))
+POOL_SHAPES = ((1, 1, 5, 7), (0, 3, 6, 8), (2, 3, 6, 8), (3, 7, 11, 13), (2, 2, 17, 40))
 QUICK_STEPS = (1, 5, 32)
 QUICK_SHAPES = ((1,), (8,), (33,), (2, 4, 26, 26))
 MARGIN = 64  # values, a whole number of cache lines
@@ -169,6 +182,7 @@ class Kind:
         inputs: the optional ones to give.
         expected: outputs by name, from inputs and T.
         most_steps: T at most.
+        shapes: of the states.
     """
 
     name: str
@@ -178,6 +192,13 @@ class Kind:
     inputs: tuple[str, ...]
     expected: Callable[[Mapping[str, Array], int], dict[str, Array]]
     most_steps: int = max(STEPS)
+    shapes: tuple[tuple[int, ...], ...] = SHAPES
+
+    def draw(
+        self, random: np.random.Generator, steps: int, shape: tuple[int, ...]
+    ) -> dict[str, Array]:
+        """Draw inputs."""
+        return draw_inputs(random, self.dtype, steps, shape, self.constant, self.inputs)
 
 
 def if_neuron_kinds(quick: bool) -> Iterator[Kind]:
@@ -243,6 +264,42 @@ def expect_phase_neuron(
     return {"s": phase_neuron(feeds["x"], steps, **attributes)}
 
 
+class PoolKind(Kind):
+    """A way to call SpikeMaxPool."""
+
+    def draw(
+        self, random: np.random.Generator, steps: int, shape: tuple[int, ...]
+    ) -> dict[str, Array]:
+        """Draw spikes of any size, whose sums are rounded; counts are at times one for all."""
+        counts = () if random.random() < 0.25 else shape
+        values = {"x": random.normal(0.2, 1, (steps * shape[0], *shape[1:])).astype(self.dtype)}
+        wide = np.float64 if self.dtype == np.float64 else np.float32
+        return values | {
+            name: np.asarray(9 * random.normal(size=counts), wide) for name in self.inputs
+        }
+
+
+def spike_max_pool_kinds(quick: bool) -> Iterator[Kind]:
+    """Yield calls of SpikeMaxPool."""
+    variants = [variant for variant in POOLS if variant.quick or not quick]
+    for dtype, variant, has_counts in itertools.product(DTYPES, variants, (False, True)):
+        model = spike_max_pool_model(dtype, variant.attributes, has_counts)
+        name = f"{np.dtype(dtype)}, {variant.name}, counts {int(has_counts)}"
+        expected = partial(expect_spike_max_pool, variant.attributes, has_counts)
+        inputs = ("c",) if has_counts else ()
+        is_row = len(variant.attributes["kernel_shape"]) == 1
+        shapes = tuple((n, c * h, w) if is_row else (n, c, h, w) for n, c, h, w in POOL_SHAPES)
+        yield PoolKind(name, model, dtype, 0, inputs, expected, shapes=shapes)
+
+
+def expect_spike_max_pool(
+    attributes: Mapping[str, Any], has_counts: bool, feeds: Mapping[str, Array], steps: int
+) -> dict[str, Array]:
+    """Return what the reference gives."""
+    s, c_next = spike_max_pool(feeds["x"], steps, feeds.get("c"), **attributes)
+    return {"s": s, "c_next": c_next} if has_counts else {"s": s}
+
+
 class Guarded:
     """An array in a device's memory, between margins.
 
@@ -280,13 +337,13 @@ def check_kernels(target: Target, args: argparse.Namespace) -> dict[str, Any]:
     """Compare every kernel with the reference."""
     random = np.random.default_rng(args.seed)
     runs, failures = 0, []
-    families = (if_neuron_kinds, add_if_neuron_kinds, phase_neuron_kinds)
+    families = (if_neuron_kinds, add_if_neuron_kinds, phase_neuron_kinds, spike_max_pool_kinds)
     for kind in itertools.chain.from_iterable(kinds(args.quick) for kinds in families):
         session = target.session(kind.model, strict=True)
-        for steps, shape, is_shifted in run_shapes(args.quick):
+        for steps, shape, is_shifted in run_shapes(args.quick, kind.shapes):
             if steps > kind.most_steps:
                 continue
-            feeds = draw_inputs(random, kind.dtype, steps, shape, kind.constant, kind.inputs)
+            feeds = kind.draw(random, steps, shape)
             wanted = kind.expected(feeds, steps)
             offsets = {name: int(is_shifted and random.integers(2)) for name in (*feeds, *wanted)}
             wrong = compare(target, session, steps, feeds, wanted, offsets)
@@ -296,10 +353,13 @@ def check_kernels(target: Target, args: argparse.Namespace) -> dict[str, Any]:
     return {"runs": runs, "failures": failures, "seed": args.seed, "ok": not failures}
 
 
-def run_shapes(quick: bool) -> Iterator[tuple[int, tuple[int, ...], bool]]:
+def run_shapes(
+    quick: bool, shapes: tuple[tuple[int, ...], ...]
+) -> Iterator[tuple[int, tuple[int, ...], bool]]:
     """Yield T, a shape, and whether some of the memory is a value off its alignment."""
-    steps, shapes = (QUICK_STEPS, QUICK_SHAPES) if quick else (STEPS, SHAPES)
-    return itertools.product(steps, shapes, (False, True))
+    if quick and shapes is SHAPES:
+        shapes = QUICK_SHAPES
+    return itertools.product(QUICK_STEPS if quick else STEPS, shapes, (False, True))
 
 
 def draw_inputs(

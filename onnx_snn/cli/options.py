@@ -23,7 +23,7 @@ TargetOption = Annotated[
     typer.Option(
         help=(
             "any; cpu: layers that only touch active inputs, so that time falls with the firing "
-            "rate; or cuda: as any, all of it on a GPU."
+            "rate; or cuda: fewer passes over memory, all of it on a GPU."
         ),
     ),
 ]

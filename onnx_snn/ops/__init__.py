@@ -25,7 +25,9 @@ EVENTS = (
     EVENT_MAX_POOL,
     EVENT_SUM_POOL,
 )
-FUSED_FOR_CUDA = (ADD_IF_NEURON,)
+SPIKE_MAX_POOL = "SpikeMaxPool"
+STATEFUL_POOLS = (EVENT_MAX_POOL, SPIKE_MAX_POOL)
+FUSED_FOR_CUDA = (ADD_IF_NEURON, SPIKE_MAX_POOL)
 LARGE_VALUES = "LargeValues"
 
 STATEFUL: Mapping[str, int] = MappingProxyType(
@@ -36,6 +38,7 @@ STATEFUL: Mapping[str, int] = MappingProxyType(
         EVENT_CONV_IF_NEURON: 3,
         EVENT_CONV_ADD_IF_NEURON: 5,
         EVENT_MAX_POOL: 1,
+        SPIKE_MAX_POOL: 1,
     }
 )
 """Operators that keep a state from step to step: which of their inputs is T. The states follow it;
@@ -44,8 +47,12 @@ those after the last step are the outputs behind the first."""
 TIMESTEPS_INPUT: Mapping[str, int] = MappingProxyType({**STATEFUL, PHASE_NEURON: 1})
 """All operators that are given T, and which of their inputs it is."""
 
-FIRING = tuple(op for op in TIMESTEPS_INPUT if op != EVENT_MAX_POOL)
+FIRING = tuple(op for op in TIMESTEPS_INPUT if op not in STATEFUL_POOLS)
 """All operators whose first output is the spikes of neurons."""
+
+MOST_POOL_PLACES = 25
+"""Most places of a window of ``SpikeMaxPool``: a thread of a GPU holds their counts in
+registers."""
 
 MOST_RADIX_STEPS = 64
 """Most steps of a ``PhaseNeuron`` with base 2: no type holds as many bits, and all weights are

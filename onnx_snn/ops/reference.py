@@ -17,7 +17,7 @@ from onnx_snn.ops.reference_neurons import (
     if_neuron,
     phase_neuron,
 )
-from onnx_snn.ops.reference_pools import event_max_pool, event_sum_pool
+from onnx_snn.ops.reference_pools import event_max_pool, event_sum_pool, spike_max_pool
 
 __all__ = [
     "add_if_neuron",
@@ -30,6 +30,7 @@ __all__ = [
     "if_neuron",
     "large_values",
     "phase_neuron",
+    "spike_max_pool",
 ]
 
 

@@ -9,7 +9,7 @@ from onnx_snn.emit import Emitter
 from onnx_snn.spiking_graph import ACCUMULATE, GATE, INTEGRATE
 from onnx_snn.time_axis.means import mean_over_time
 from onnx_snn.time_axis.placeholders import take_apart
-from onnx_snn.time_axis.steps import Steps
+from onnx_snn.time_axis.steps import Steps, sum_type
 from onnx_snn.time_weights import TimeWeights
 
 
@@ -32,8 +32,7 @@ def cross_time(node: gs.Node, weights: TimeWeights, steps: Steps) -> list[gs.Nod
         return nodes
     rows = sources[0]
     dtype = np.dtype(rows.dtype or np.float32)
-    # Sums outgrow the 11 bits of float16, and not every runtime sums it.
-    wide = np.dtype(np.float32) if dtype == np.float16 else dtype
+    wide = sum_type(dtype)  # besides, not every runtime sums float16
     sequence = emit.split_time(_cast(emit, rows, dtype, wide), timesteps)
     if node.op == INTEGRATE:
         if dtype == wide:

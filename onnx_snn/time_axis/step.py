@@ -108,7 +108,7 @@ def _expand(network: SpikingGraph, node: gs.Node, state: gs.Variable) -> gs.Vari
     emit = Emitter(nodes, state.name)
     currents = node.inputs[0]
     shape = emit.shape(currents)
-    if not node.attrs["constant_input"]:
+    if not node.attrs.get("constant_input", 0):
         samples = emit.node("Div", [emit.shape(currents, 0, 1), emit.vector(network.timesteps)])
         shape = emit.node("Concat", [samples, emit.shape(currents, 1)], axis=0)
     expanded = emit.node("Expand", [state, shape], dtype=state.dtype)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_snn.emit import Emitter
-from onnx_snn.ops import EVENT_MAX_POOL, STATEFUL
+from onnx_snn.ops import STATEFUL, STATEFUL_POOLS
 
 Carry = Callable[[str, np.dtype[np.generic], gs.Variable], tuple[gs.Variable, gs.Variable]]
 """Carries a state: its name, type and the rows it is of → itself before and after the steps."""
@@ -39,7 +39,7 @@ class State:
     """What an operator keeps from step to step.
 
     Attributes:
-        name: of its membrane ``v``, or of its count ``n``; for EventMaxPool the counts ``c``.
+        name: of its membrane ``v``, or of its count ``n``; for a max pooling the counts ``c``.
         dtype: its type.
         rows: a tensor [T·N, …] of its shape, but for the leading axis.
         input: index among the operator's inputs.
@@ -53,12 +53,19 @@ class State:
     output: int
 
 
+def sum_type(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    """The type that values are summed in over time: sums outgrow the 11 bits of float16."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
 def states_of(node: gs.Node) -> list[State]:
     """The states of a stateful operator; its inputs behind T."""
     first = STATEFUL[node.op] + 1
     spikes = node.outputs[0]
-    dtype = np.dtype(np.float32) if spikes.dtype == np.int8 else np.dtype(spikes.dtype)
-    is_pool = node.op == EVENT_MAX_POOL
+    is_pool = node.op in STATEFUL_POOLS
+    dtype = np.dtype(spikes.dtype)
+    if dtype == np.int8 or is_pool:
+        dtype = sum_type(dtype)
     names, rows = ("c" if is_pool else "vn"), (node.inputs[0] if is_pool else spikes)
     given = len(node.inputs) - first
     return [State(name, dtype, rows, first + i, 1 + i) for i, name in enumerate(names[:given])]

@@ -14,6 +14,7 @@ from onnx_snn.ops.portable.event_if_neuron import event_if_neuron_function
 from onnx_snn.ops.portable.event_pool import event_max_pool_function, event_sum_pool_function
 from onnx_snn.ops.portable.if_neuron import ATTRIBUTES, Signature, if_neuron_function
 from onnx_snn.ops.portable.phase_neuron import phase_neuron_function
+from onnx_snn.ops.portable.spike_max_pool import spike_max_pool_function
 
 __all__ = [
     "ATTRIBUTES",
@@ -27,4 +28,5 @@ __all__ = [
     "event_sum_pool_function",
     "if_neuron_function",
     "phase_neuron_function",
+    "spike_max_pool_function",
 ]
