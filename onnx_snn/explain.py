@@ -44,6 +44,7 @@ from onnx_snn.model_io import ModelSource, read_model
 from onnx_snn.ops import DOMAIN, EVENTS, IF_NEURON, SPIKE_MAX_POOL
 from onnx_snn.options import check_positive
 from onnx_snn.passes.fold_batch_normalization import fold_batch_normalization
+from onnx_snn.passes.fuse_shortcuts import separate_shortcuts
 from onnx_snn.passes.put_on_schedule import put_on_schedule
 from onnx_snn.passes.rewrite_activations import rewrite_activations
 from onnx_snn.probe import ValueProbe, channels_of
@@ -292,6 +293,7 @@ class _RateProbe:
     def __init__(self, model: onnx.ModelProto) -> None:
         given = ScheduleRecord.of(model)
         network = unschedule(model, given)
+        separate_shortcuts(network)
         network.ramp = 1  # rates and currents are plain means
         _check_neurons(network)
         self.neurons = network.neurons()

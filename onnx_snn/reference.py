@@ -25,6 +25,7 @@ from onnx_snn.graph import data_variables, insert_behind, is_float, new_name
 from onnx_snn.model_io import ModelSource, read_model
 from onnx_snn.ops import DOMAIN, NEURONS, PHASE_NEURON, SPIKE_MAX_POOL
 from onnx_snn.options import check_positive
+from onnx_snn.passes.fuse_shortcuts import separate_shortcuts
 from onnx_snn.passes.spike import FOLDED
 from onnx_snn.reschedule import unschedule
 from onnx_snn.schedule import ScheduleRecord
@@ -56,6 +57,7 @@ def reference(source: ModelSource, timesteps: int | None = None) -> onnx.ModelPr
         timesteps = record.timesteps if record.window is None else record.window
     check_positive(timesteps, "timesteps")
     network = unschedule(model, record)
+    separate_shortcuts(network)
     rewrite = _Rewrite(network.graph, record.coding.levels(timesteps), timesteps)
     varying = [tensor.name for tensor in network.graph.inputs] if record.sequences else []
     rewrite.run(network.timesteps, varying)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnx_snn.graph import is_constant
+from onnx_snn.emit import Emitter
+from onnx_snn.graph import insert_before, is_constant
 from onnx_snn.ops import ADD_IF_NEURON, DOMAIN, IF_NEURON
 from onnx_snn.scale import FloatArray
 from onnx_snn.spiking_graph import SpikingGraph
@@ -30,6 +31,33 @@ def fuse_shortcuts(network: SpikingGraph) -> None:
         if node.op == IF_NEURON and node.domain == DOMAIN and not node.attrs["constant_input"]:
             _fuse(graph, node)
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
+
+
+def separate_shortcuts(network: SpikingGraph) -> None:
+    """Undo ``fuse_shortcuts``, for what wants to see currents.
+
+    Args:
+        network: not yet on a schedule; edited in place.
+    """
+    for node in list(network.graph.nodes):
+        if node.op == ADD_IF_NEURON and node.domain == DOMAIN:
+            _separate(network.graph, node)
+
+
+def _separate(graph: gs.Graph, neuron: gs.Node) -> None:
+    x, r, factors, *rest = neuron.inputs
+    dtype = x.dtype
+    nodes: list[gs.Node] = []
+    emit = Emitter(nodes, f"{neuron.outputs[0].name}/shortcut")
+    values = factors.values.reshape(*factors.shape, *[1] * (len(x.shape) - 2))
+    if np.any(values != 1):
+        r = emit.node("Mul", [r, emit.const(values, dtype)], dtype=dtype)
+        r.shape = x.shape
+    currents = emit.node("Add", [x, r], dtype=dtype)
+    currents.shape = x.shape
+    insert_before(graph, neuron, nodes)
+    neuron.op, neuron.inputs = IF_NEURON, [currents, *rest]
+    neuron.attrs = {**neuron.attrs, "constant_input": 0}
 
 
 def _fuse(graph: gs.Graph, neuron: gs.Node) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 import pytest
 
-from nets import Dyadic, Net
-from onnx_snn import convert, reschedule
+from nets import Dyadic, Net, session
+from onnx_snn import convert, explain, reference, reschedule
 from onnx_snn.errors import OptionError
 from onnx_snn.ops import DOMAIN
 from simulator import dyadic_thresholds, play, stats_of
@@ -83,6 +83,20 @@ def test_state_is_carried_from_block_to_block(schedule):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)  # sums of means by blocks
     again = reschedule(moved, schedule="layer", block=1)
     assert again.SerializeToString() == fused.SerializeToString()
+
+
+def test_the_quantised_network_is_the_same():
+    snn, fused = (_converted(_residual_net(), target=target) for target in ("any", "cuda"))
+    expected, actual = (session(reference(model)).run(None, {"x": X}) for model in (snn, fused))
+    np.testing.assert_array_equal(actual, expected)
+
+
+def test_errors_are_explained_as_before():
+    model = _residual_net()
+    snn, fused = (_converted(model, target=target) for target in ("any", "cuda"))
+    expected, actual = (explain(each, {"x": X}, model) for each in (snn, fused))
+    assert len(expected) == 5
+    assert [e.to_dict() for e in actual] == [e.to_dict() for e in expected]
 
 
 def test_half_precision_is_near():
