@@ -162,7 +162,7 @@ def _free_timesteps(
 ) -> tuple[gs.Variable, list[gs.Variable]]:
     """Every neuron reads a T that nobody computes yet, and starts anew; T and all spikes."""
     spikes = []
-    timesteps = gs.Variable("onnx_snn/T", np.dtype(np.int64), [])
+    timesteps = gs.Variable(unique_name(graph, "onnx_snn/T"), np.dtype(np.int64), [])
     starts: dict[str, gs.Constant] = {}
     for node in graph.nodes:
         if node.domain != DOMAIN or node.op not in TIMESTEPS_INPUT:

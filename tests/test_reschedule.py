@@ -287,3 +287,24 @@ def test_a_damaged_record(text):
             entry.value = text
     with pytest.raises(ModelError, match=r"'onnx_snn\.schedule' is damaged; convert it again"):
         reschedule(snn)
+
+
+def test_names_of_the_network_may_be_those_of_t():
+    model, x = _plain(), Dyadic(6)(4, 6, step=1 / 8)
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    outputs = [node.output[0] for node in named.graph.node[:3]]
+    new = dict(zip(outputs, ["onnx_snn/T", "T/on_host", "T"], strict=True))
+    for node in named.graph.node:
+        node.output[:] = [new.get(name, name) for name in node.output]
+        node.input[:] = [new.get(name, name) for name in node.input]
+    for value in named.graph.output:
+        value.name = new.get(value.name, value.name)
+    thresholds = dyadic_thresholds(named, {"x": x})
+    snn = convert(named, stats=stats_of(named, thresholds), mode="max", timesteps=T, holdout=0)
+    expected = play(snn.model, {"x": x}, T - 1)
+    for schedule in ("loop", "step", "layer"):
+        moved = reschedule(snn.model, schedule=schedule, block=4, timesteps=T - 1)
+        actual = play(moved, {"x": x}, T - 1)
+        for name, values in expected.items():
+            np.testing.assert_allclose(actual[name], values, rtol=0, atol=1e-6)

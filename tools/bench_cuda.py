@@ -5,7 +5,8 @@
 
 Networks are torchvision's, with random weights whose BatchNormalization fits random images, as
 the time does not depend on what was learnt; ResNet-18 and VGG-16 see 3x32x32, ResNet-50 3x224x224.
-All are compared in one process on the same images, which lie on the device, as do the outputs:
+First the operators on 1 GB of input, against a copy from device to device. Then the networks, in
+one process on the same images, which lie on the device, as do the outputs:
 
     ann          the trained network in onnxruntime
     ann_graph    replayed as a CUDA graph
@@ -38,6 +39,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 import onnx_snn
+from gpu_speed import kernel_speed, show_speed
+from gpu_target import open_target
 from machine import describe_machine, versions
 
 OURS = ("layer", "loop", "fp16", "graph")
@@ -253,6 +256,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("-T", "--timesteps", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--block", type=int, default=8, help="steps of a block of `loop`")
+    parser.add_argument("--library", type=Path, help="native operators (default: build them)")
+    parser.add_argument("--megabytes", type=float, default=1024, help="input of an operator")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--json", type=Path, help="where to write the result")
     return parser.parse_args()
@@ -274,6 +279,11 @@ def main() -> None:
         print("SpikingJelly is not installed, and left out")
     print(f"{describe_machine()}; {device}")
     print(", ".join(f"{name} {number}" for name, number in numbers.items()))
+    speeds = {}
+    if args.device == "cuda":
+        speeds = kernel_speed(open_target("cuda", args.library), args.megabytes, args.repeats)
+        for kernel, speed in speeds.items():
+            print(f"{kernel}: {show_speed(speed)}")
     rows = []
     for name in args.networks:
         for row in measure(name, args):
@@ -281,7 +291,9 @@ def main() -> None:
             show(row)
     if args.json:
         content = {"machine": describe_machine(), "device": device, "versions": numbers}
-        args.json.write_text(json.dumps({**content, "rows": rows}, indent=2) + "\n")
+        args.json.write_text(
+            json.dumps({**content, "kernels": speeds, "networks": rows}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import numpy as np
 import onnxruntime as ort
 
 import onnx_snn
-from gpu_check import Network, load_networks, parse_args
+from gpu_check import parse_args
+from gpu_networks import Network, load_networks
 from onnx_snn.schedule import ScheduleRecord
 
 LAYERS = ("Conv", "Gemm", "MatMul")

@@ -12,7 +12,7 @@ from onnx_snn.ops import DOMAIN, SPIKE_MAX_POOL, VERSION
 
 
 def spike_max_pool_model(
-    dtype: npt.DTypeLike, attributes: Mapping[str, Any], has_counts: bool
+    dtype: npt.DTypeLike, attributes: Mapping[str, Any], *, has_counts: bool = False
 ) -> bytes:
     """Return a model of one SpikeMaxPool with inputs x and T and output s.
 

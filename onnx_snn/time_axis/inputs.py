@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 
 from onnx_snn.coding import InputCoding
 from onnx_snn.emit import Emitter
+from onnx_snn.graph import unique_name
 from onnx_snn.spiking_graph import SpikingGraph
 
 
@@ -38,7 +39,7 @@ def open_inputs(network: SpikingGraph) -> Inputs:
     graph, timesteps = network.graph, network.timesteps
     if network.input_coding is InputCoding.CONSTANT:
         given = gs.Variable(timesteps.name, np.dtype(np.int64), [])
-        timesteps.name = f"{given.name}/on_host"
+        timesteps.name = unique_name(graph, f"{given.name}/on_host")
         graph.inputs.append(given)
         return Inputs(given)
     inputs = Inputs()

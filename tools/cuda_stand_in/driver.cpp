@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cstring>
 
+#undef cuEventElapsedTime  // cuda.h gives it the name of its second version
+
 namespace {
 
 using Clock = std::chrono::steady_clock;
