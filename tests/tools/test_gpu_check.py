@@ -42,5 +42,5 @@ def test_without_a_gpu_it_says_so_and_claims_nothing():
     "CUDAExecutionProvider" not in ort.get_available_providers(), reason="needs an NVIDIA GPU"
 )
 def test_on_a_gpu():
-    done = call("--quick", "--only", "kernels", "model", "--json", "-")
+    done = call("--quick", "--only", "kernels", "placement", "model", "--json", "-")
     assert done.returncode == 0, done.stdout + done.stderr
