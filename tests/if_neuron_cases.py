@@ -16,6 +16,7 @@ from onnx import helper
 from nets import Array
 from onnx_snn import get_library_path
 from onnx_snn.ops import DOMAIN, IF_NEURON, VERSION
+from onnx_snn.ops.portable import Signature
 from onnx_snn.ops.reference import if_neuron
 
 DTYPES = ("float32", "float16", "float64")
@@ -116,6 +117,20 @@ class Case:
         """The call as a model; without functions, only a native kernel can run it."""
         inputs = ["x", "T", *(name for name in "vn" if getattr(self, name) != "absent")]
         return if_neuron_model(inputs, self.outputs, dtype, self.attributes, functions, opset)
+
+
+def signature_of(case: Case, dtype: str) -> Signature:
+    """The least that the case needs of a portable body."""
+    a = DEFAULTS | case.attributes
+    return Signature(
+        binary=(a["spike_min"], a["spike_max"], a["count_max"]) == (0, 1, -1),
+        v=case.v != "absent",
+        n=case.n != "absent",
+        v_next="v_next" in case.outputs,
+        n_next="n_next" in case.outputs,
+        reset=a["reset"],
+        elem_type=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)),
+    )
 
 
 def if_neuron_model(

@@ -148,6 +148,20 @@ def cnn(weights: Dyadic | Gaussian, *, normalised: bool = False) -> onnx.ModelPr
     return net.model(y)
 
 
+def residual_blocks() -> onnx.ModelProto:
+    """[N, 3, 9, 9] → a shortcut of spikes, and one of a 1x1 convolution with a stride → [N, 3]."""
+    weights = Dyadic(2)
+    net = Net({"x": ["N", 3, 9, 9]})
+    s = net.relu(net.conv("x", weights(8, 3, 3, 3), weights(8), pads=[1] * 4))
+    y = net.relu(net.conv(s, weights(8, 8, 3, 3), weights(8), pads=[1] * 4))
+    s = net.relu(net.op("Add", net.conv(y, weights(8, 8, 3, 3), weights(8), pads=[1] * 4), s))
+    y = net.relu(net.conv(s, weights(5, 8, 3, 3), weights(5), pads=[1] * 4, strides=[2, 2]))
+    shortcut = net.conv(s, weights(7, 8, 1, 1), weights(7), strides=[2, 2])
+    s = net.relu(net.op("Add", shortcut, net.conv(y, weights(7, 5, 3, 3), pads=[1] * 4)))
+    s = net.op("Flatten", net.op("GlobalAveragePool", s))
+    return net.model({"y": net.gemm(s, weights(7, 3), weights(3))})
+
+
 def residual(weights: Dyadic | Gaussian) -> onnx.ModelProto:
     """Two residual blocks, one with an identity and one with a 1x1 shortcut, and a Concat."""
     net = Net({"x": ["N", 3, 6, 6]})

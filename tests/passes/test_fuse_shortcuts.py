@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from nets import Dyadic, Net, session
+from nets import Dyadic, Net, residual_blocks, session
 from onnx_snn import convert, explain, reference, reschedule
 from onnx_snn.errors import OptionError
 from onnx_snn.ops import DOMAIN
@@ -13,20 +13,6 @@ from simulator import dyadic_thresholds, play, stats_of
 T = 6
 X = Dyadic(9)(4, 3, 9, 9, step=1 / 8)
 FUSED = {"IFNeuron": 3, "AddIFNeuron": 2}
-
-
-def _residual_net():
-    """A shortcut of spikes, one with a factor for each channel, and a 1 x 1 convolution."""
-    weights = Dyadic(2)
-    net = Net({"x": ["N", 3, 9, 9]})
-    s = net.relu(net.conv("x", weights(8, 3, 3, 3), weights(8), pads=[1] * 4))
-    y = net.relu(net.conv(s, weights(8, 8, 3, 3), weights(8), pads=[1] * 4))
-    s = net.relu(net.op("Add", net.conv(y, weights(8, 8, 3, 3), weights(8), pads=[1] * 4), s))
-    y = net.relu(net.conv(s, weights(5, 8, 3, 3), weights(5), pads=[1] * 4, strides=[2, 2]))
-    shortcut = net.conv(s, weights(7, 8, 1, 1), weights(7), strides=[2, 2])
-    s = net.relu(net.op("Add", shortcut, net.conv(y, weights(7, 5, 3, 3), pads=[1] * 4)))
-    s = net.op("Flatten", net.op("GlobalAveragePool", s))
-    return net.model({"y": net.gemm(s, weights(7, 3), weights(3))})
 
 
 def _converted(model, **options):
@@ -41,8 +27,8 @@ def _operators(model):
 
 @pytest.mark.parametrize("neuron", ["if", "signed", "burst(3)"])
 def test_shortcuts_are_added_up_by_the_neurons(neuron):
-    snn = _converted(_residual_net(), neuron=neuron)
-    fused = _converted(_residual_net(), neuron=neuron, target="cuda")
+    snn = _converted(residual_blocks(), neuron=neuron)
+    fused = _converted(residual_blocks(), neuron=neuron, target="cuda")
     onnx.checker.check_model(fused)
     assert _operators(fused) == FUSED
     currents = {node.output[0] for node in fused.graph.node if node.op_type == "Conv"}
@@ -74,7 +60,7 @@ def test_factors_are_one_or_one_for_each_channel(shape, kept):
 
 @pytest.mark.parametrize("schedule", ["loop", "step"])
 def test_state_is_carried_from_block_to_block(schedule):
-    snn = _converted(_residual_net(), neuron="signed")
+    snn = _converted(residual_blocks(), neuron="signed")
     fused = reschedule(snn, target="cuda")
     moved = reschedule(fused, schedule=schedule, block=4, timesteps=T)
     expected = play(snn, {"x": X})["y"]
@@ -86,13 +72,13 @@ def test_state_is_carried_from_block_to_block(schedule):
 
 
 def test_the_quantised_network_is_the_same():
-    snn, fused = (_converted(_residual_net(), target=target) for target in ("any", "cuda"))
+    snn, fused = (_converted(residual_blocks(), target=target) for target in ("any", "cuda"))
     expected, actual = (session(reference(model)).run(None, {"x": X}) for model in (snn, fused))
     np.testing.assert_array_equal(actual, expected)
 
 
 def test_errors_are_explained_as_before():
-    model = _residual_net()
+    model = residual_blocks()
     snn, fused = (_converted(model, target=target) for target in ("any", "cuda"))
     expected, actual = (explain(each, {"x": X}, model) for each in (snn, fused))
     assert len(expected) == 5
@@ -100,8 +86,8 @@ def test_errors_are_explained_as_before():
 
 
 def test_half_precision_is_near():
-    snn = _converted(_residual_net())
-    fused = _converted(_residual_net(), target="cuda", precision="fp16")
+    snn = _converted(residual_blocks())
+    fused = _converted(residual_blocks(), target="cuda", precision="fp16")
     assert _operators(fused) == FUSED
     expected, actual = (play(model, {"x": X})["y"] for model in (snn, fused))
     np.testing.assert_allclose(actual, expected, rtol=0.02, atol=0.02)
@@ -133,6 +119,6 @@ def test_a_sum_that_broadcasts_stays():
 
 @pytest.mark.parametrize(("written", "wanted"), [("cuda", "any"), ("cuda", "cpu"), ("cpu", "cuda")])
 def test_there_is_no_way_to_another_target(written, wanted):
-    fused = _converted(_residual_net(), target=written)
+    fused = _converted(residual_blocks(), target=written)
     with pytest.raises(OptionError, match=f"target '{written}'.*to target '{wanted}'; convert"):
         reschedule(fused, target=wanted)

@@ -5,7 +5,7 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 
-from nets import Dyadic, Net
+from nets import Dyadic, Net, residual_blocks
 from onnx_snn import convert, reschedule
 from onnx_snn.ops import DOMAIN
 from simulator import dyadic_thresholds, play, stats_of
@@ -49,20 +49,6 @@ def _image_net():
     return net.model({"y": net.gemm(s, weights(9, 3), weights(3))})
 
 
-def _residual_net():
-    """A shortcut of spikes, one with a factor for each channel, and a 1 x 1 convolution."""
-    weights = Dyadic(2)
-    net = Net({"x": ["N", 3, 9, 9]})
-    s = net.relu(net.conv("x", weights(8, 3, 3, 3), weights(8), pads=[1] * 4))
-    y = net.relu(net.conv(s, weights(8, 8, 3, 3), weights(8), pads=[1] * 4))
-    s = net.relu(net.op("Add", net.conv(y, weights(8, 8, 3, 3), weights(8), pads=[1] * 4), s))
-    y = net.relu(net.conv(s, weights(5, 8, 3, 3), weights(5), pads=[1] * 4, strides=[2, 2]))
-    shortcut = net.conv(s, weights(7, 8, 1, 1), weights(7), strides=[2, 2])
-    s = net.relu(net.op("Add", shortcut, net.conv(y, weights(7, 5, 3, 3), pads=[1] * 4)))
-    s = net.op("Flatten", net.op("GlobalAveragePool", s))
-    return net.model({"y": net.gemm(s, weights(7, 3), weights(3))})
-
-
 def _signal_net():
     """Convolutions of one dimension, and matrix products."""
     weights = Dyadic(3)
@@ -86,7 +72,7 @@ RESIDUAL = {"EventIFNeuron": 1, "EventConvIFNeuron": 2, "EventConvAddIFNeuron": 
 SIGNAL = {"EventIFNeuron": 1, "EventMaxPool": 1, "EventConvIFNeuron": 2, "EventConv": 1}
 NETS = {
     "image": (_image_net, (3, 12, 10), IMAGE),
-    "residual": (_residual_net, (3, 9, 9), RESIDUAL),
+    "residual": (residual_blocks, (3, 9, 9), RESIDUAL),
     "signal": (_signal_net, (2, 20), SIGNAL),
 }
 
@@ -153,9 +139,9 @@ def test_neurons_that_no_layer_reads_stay_as_they_are():
 def test_sequences_and_drained_networks():
     x = Dyadic(9)(4, 3, 9, 9, step=1 / 8)
     sequence = np.stack([x, 0 * x, -x, x / 2, x, 0 * x])
-    snn = _converted(_residual_net(), x, input_coding="sequence")
+    snn = _converted(residual_blocks(), x, input_coding="sequence")
     _assert_same(snn, reschedule(snn, target="cpu"), sequence)
-    drained = _converted(_residual_net(), x, coding="drain", drain_steps=9, v_init=0.5)
+    drained = _converted(residual_blocks(), x, coding="drain", drain_steps=9, v_init=0.5)
     fused = reschedule(drained, target="cpu")
     expected, actual = play(drained, {"x": x}), play(fused, {"x": x})
     np.testing.assert_array_equal(actual["y"], expected["y"])
@@ -165,7 +151,7 @@ def test_sequences_and_drained_networks():
 @pytest.mark.parametrize("coding", ["radix", "two_phase"])
 def test_networks_that_integrate_first_stay_as_they_are(coding):
     x = Dyadic(9)(4, 3, 9, 9, step=1 / 8)
-    snn = _converted(_residual_net(), x, coding=coding, neuron="if")
+    snn = _converted(residual_blocks(), x, coding=coding, neuron="if")
     assert _operators(reschedule(snn, target="cpu")) == _operators(snn) == {"PhaseNeuron": 5}
 
 
@@ -181,7 +167,7 @@ def test_sizes_known_at_run_time_only_stay_dense():
 
 def test_convert_writes_for_a_target():
     x = Dyadic(9)(4, 3, 9, 9, step=1 / 8)
-    model = _residual_net()
+    model = residual_blocks()
     thresholds = dyadic_thresholds(model, {"x": x})
     options = {"mode": "max", "neuron": "signed", "timesteps": T, "holdout": 0}
     fused = convert(model, stats=stats_of(model, thresholds), target="cpu", **options).model

@@ -4,7 +4,6 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
-from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.ops.op_scan import Scan
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
@@ -18,22 +17,14 @@ from if_neuron_cases import (
     assert_identical,
     native,
     random_cases,
+    signature_of,
 )
 from nets import session
-from onnx_snn.ops.portable import Signature, add_if_neuron_function, if_neuron_function
+from onnx_snn.ops.portable import add_if_neuron_function, if_neuron_function
 
 
 def portable_model(case: Case, dtype: str) -> onnx.ModelProto:
-    a = DEFAULTS | case.attributes
-    signature = Signature(
-        binary=(a["spike_min"], a["spike_max"], a["count_max"]) == (0, 1, -1),
-        v=case.v != "absent",
-        n=case.n != "absent",
-        v_next="v_next" in case.outputs,
-        n_next="n_next" in case.outputs,
-        reset=a["reset"],
-        elem_type=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)),
-    )
+    signature = signature_of(case, dtype)
     functions = [if_neuron_function(signature, 18), add_if_neuron_function(signature, 18)]
     return add_model(case, dtype, functions)
 

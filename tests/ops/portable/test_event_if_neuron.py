@@ -6,27 +6,17 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
-from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.ops.op_scan import Scan
 
 from event_if_neuron_cases import all_cases, event_model, expected_events
-from if_neuron_cases import DEFAULTS, SIGNED, Case, assert_identical, random_cases
+from if_neuron_cases import DEFAULTS, SIGNED, Case, assert_identical, random_cases, signature_of
 from nets import session
-from onnx_snn.ops.portable import Signature, event_if_neuron_function, if_neuron_function
+from onnx_snn.ops.portable import event_if_neuron_function, if_neuron_function
 
 
 def portable_model(case: Case) -> onnx.ModelProto:
-    a = DEFAULTS | case.attributes
-    signature = Signature(
-        binary=(a["spike_min"], a["spike_max"], a["count_max"]) == (0, 1, -1),
-        v=case.v != "absent",
-        n=case.n != "absent",
-        v_next="v_next" in case.outputs,
-        n_next="n_next" in case.outputs,
-        reset=a["reset"],
-        elem_type=TensorProto.FLOAT,
-    )
+    signature = signature_of(case, "float32")
     functions = [if_neuron_function(signature, 18), event_if_neuron_function(signature, 18)]
     return event_model(case, functions)
 

@@ -20,29 +20,11 @@ from if_neuron_cases import (
     all_dtypes,
     assert_identical,
     random_cases,
+    signature_of,
 )
 from nets import session
-from onnx_snn.ops.portable import Signature, if_neuron_function
+from onnx_snn.ops.portable import if_neuron_function
 from onnx_snn.ops.reference import if_neuron
-
-
-def is_binary(case: Case) -> bool:
-    a = case.attributes
-    alphabet = a.get("spike_min", 0), a.get("spike_max", 1)
-    return alphabet == (0, 1) and a.get("count_max", -1) < 0
-
-
-def signature_of(case: Case, dtype: str) -> Signature:
-    """The least that the case needs."""
-    return Signature(
-        binary=is_binary(case),
-        v=case.v != "absent",
-        n=case.n != "absent",
-        v_next="v_next" in case.outputs,
-        n_next="n_next" in case.outputs,
-        reset=case.attributes.get("reset", "subtract"),
-        elem_type=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)),
-    )
 
 
 def portable_model(case: Case, dtype: str, opset: int = 18) -> onnx.ModelProto:
@@ -89,7 +71,9 @@ def test_every_opset_will_do(opset, attributes):
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if is_binary(case)], ids=lambda case: case.name
+    "case",
+    [case for case in CASES if signature_of(case, "float32").binary],
+    ids=lambda case: case.name,
 )
 def test_body_of_a_mixed_model_runs_its_binary_neurons(case):
     signature = replace(signature_of(case, "float32"), binary=False)
