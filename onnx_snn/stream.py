@@ -63,6 +63,7 @@ class Stream:
             source = reschedule(source, schedule="step")
             self.record = ScheduleRecord.of(source)
         session = create_session(source, providers, sess_options, use_native=use_native)
+        self._session = session
         self._bound = BoundSession(session)
         if self._bound.is_fixed:
             raise OptionError(
@@ -72,7 +73,8 @@ class Stream:
         self._inputs = {value.name: value for value in session.get_inputs()}
         carried = {name for state in self.record.states for name in (state.input, state.output)}
         self._data_inputs = _data_inputs(source, carried, self.record)
-        self._outputs = [value.name for value in session.get_outputs() if value.name not in carried]
+        self._results = [value.name for value in session.get_outputs()]
+        self._outputs = [name for name in self._results if name not in carried]
         self._state: dict[str, Array | ort.OrtValue] = {}
         self.timesteps = 0
 
@@ -83,10 +85,7 @@ class Stream:
         Reading it copies them to the host.
         Assign it to a stream of the same model to go on where the other one stopped.
         """
-        return {
-            name: value if isinstance(value, np.ndarray) else value.numpy()
-            for name, value in self._state.items()
-        }
+        return {name: _to_array(value) for name, value in self._state.items()}
 
     @state.setter
     def state(self, values: Mapping[str, Array]) -> None:
@@ -120,23 +119,40 @@ class Stream:
             DataError: an input is missing, unknown, or differs in its number of samples.
             OptionError: T is not a positive whole number, or T is given beside sequences.
         """
-        outputs = self.run_on_device(feeds, timesteps)
-        return {name: value.numpy() for name, value in outputs.items()}
+        results = self._advance(feeds, timesteps)
+        return {name: _to_array(results[name]) for name in self._outputs}
 
     def run_on_device(
         self, feeds: Mapping[str, Any] | Any, timesteps: int | None = None
     ) -> dict[str, ort.OrtValue]:
         """Like ``run``, but the outputs are left on the device, as by ``BoundSession.run``."""
+        results = self._advance(feeds, timesteps)
+        return {name: _to_ort_value(results[name]) for name in self._outputs}
+
+    def _advance(
+        self, feeds: Mapping[str, Any] | Any, timesteps: int | None
+    ) -> dict[str, Array | ort.OrtValue]:
+        """Run some steps and keep the state; returns all results, where they are."""
         values = self._checked(feeds)
         if timesteps is not None:
             values[self.record.timesteps_input] = _checked_timesteps(timesteps, self.record)
         state = self._state or self._initial_state(values)
-        results = self._bound.run({**values, **state})
+        results = self._evaluate({**values, **state})
         self._state = {entry.input: results[entry.output] for entry in self.record.states}
         self.timesteps += self._steps(values)
         if CLOCK in self._state and self._bound.device != "cpu":  # it is read on the host
             self._state[CLOCK] = np.array(self.timesteps, np.int64)
-        return {name: results[name] for name in self._outputs}
+        return results
+
+    def _evaluate(self, values: Mapping[str, Any]) -> dict[str, Array | ort.OrtValue]:
+        if self._bound.device != "cpu":
+            return {**self._bound.run(values)}
+        # Arrays: making OrtValues takes a fifth of the time that a small network runs.
+        try:
+            results = self._session.run(self._results, values)
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            raise DataError(f"onnxruntime refuses the data: {one_line(error)}") from error
+        return dict(zip(self._results, results, strict=True))
 
     def _checked(self, feeds: Mapping[str, Any] | Any) -> dict[str, Any]:
         if not isinstance(feeds, Mapping):
@@ -155,10 +171,10 @@ class Stream:
 
     def _readable(self, name: str, value: Any) -> Any:
         """On the CPU any array will do, in any order of memory."""
-        if self._bound.device != "cpu" or isinstance(value, onnxruntime().OrtValue):
+        if self._bound.device != "cpu":
             return value
         try:
-            return np.asarray(value)
+            return _to_array(value)
         except Exception as error:  # of another library
             raise DataError(
                 f"input '{name}' cannot be read on the CPU: {one_line(error)}; give a NumPy array"
@@ -188,6 +204,19 @@ _DTYPES = {
     "tensor(double)": np.float64,
     "tensor(int64)": np.int64,
 }
+
+
+def _to_array(value: Any) -> Array:
+    array: Array = value.numpy() if isinstance(value, onnxruntime().OrtValue) else np.asarray(value)
+    return array
+
+
+def _to_ort_value(value: Array | ort.OrtValue) -> ort.OrtValue:
+    return (
+        onnxruntime().OrtValue.ortvalue_from_numpy(value)
+        if isinstance(value, np.ndarray)
+        else value
+    )
 
 
 def _data_inputs(model: onnx.ModelProto, carried: set[str], record: ScheduleRecord) -> list[str]:
