@@ -121,7 +121,12 @@ class Case:
 
 def signature_of(case: Case, dtype: str) -> Signature:
     """The least that the case needs of a portable body."""
-    a = DEFAULTS | case.attributes
+    return least_signature(case, case.attributes, dtype)
+
+
+def least_signature(case: Any, attributes: Mapping[str, Any], dtype: str = "float32") -> Signature:
+    """The same of a case of any operator with neurons of these attributes."""
+    a = DEFAULTS | attributes
     return Signature(
         binary=(a["spike_min"], a["spike_max"], a["count_max"]) == (0, 1, -1),
         v=case.v != "absent",

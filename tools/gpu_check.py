@@ -25,11 +25,12 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gpu_kernels import check_kernels
-from gpu_networks import MODELS, check_model, check_placement
+from gpu_networks import MODELS, check_model, check_placement, convert_networks
 from gpu_speed import check_speed, show_speed
 from gpu_target import ROOT, Target, open_target
 from machine import describe_machine, versions
@@ -59,14 +60,15 @@ def check_sanitizer(target: Target, args: argparse.Namespace) -> dict[str, Any]:
 
 def check(target: Target, args: argparse.Namespace) -> dict[str, Any]:
     """Run the checks asked for."""
+    networks = convert_networks(args) if {"placement", "model", "speed"} & set(args.only) else {}
     functions = {
-        "kernels": check_kernels,
-        "sanitizer": check_sanitizer,
-        "placement": check_placement,
-        "model": check_model,
-        "speed": check_speed,
+        "kernels": partial(check_kernels, target, args),
+        "sanitizer": partial(check_sanitizer, target, args),
+        "placement": partial(check_placement, target, networks),
+        "model": partial(check_model, target, networks, args.batch_size),
+        "speed": partial(check_speed, target, networks, args),
     }
-    results = {name: functions[name](target, args) for name in CHECKS if name in args.only}
+    results = {name: functions[name]() for name in CHECKS if name in args.only}
     device = "CPU" if target.driver is None else target.driver.device_name()
     cuda = {} if target.driver is None else {"CUDA driver": target.driver.driver_version()}
     package = "onnxruntime" if target.driver is None else "onnxruntime-gpu"

@@ -47,15 +47,24 @@ class Network:
         """Those that the preset has."""
         return [form for form in FORMS if self.preset != "radix" or form != "loop"]
 
+    def batch_size(self, most: int) -> int:
+        """Return how many images a run takes."""
+        return max(1, min(most, ROWS // self.timesteps))
 
-def load_networks(args: Namespace) -> dict[str, Network]:
-    """Return the networks of ``models/``, and EfficientNet-Lite0 where it was fetched."""
+
+def load_networks(timesteps: int = 50, photos: int = 50) -> dict[str, Network]:
+    """Return the networks of ``models/``, and EfficientNet-Lite0 where it was fetched.
+
+    Args:
+        timesteps: T of the MNIST network.
+        photos: test images of EfficientNet-Lite0.
+    """
     models = ROOT / "models"
     with np.load(models / "mnist_calibration.npz") as data:
         digits = data["x"]
     with np.load(models / "mnist_test.npz") as data:
         mnist = Network(
-            models / "mnist_cnn.onnx", digits, data["x"][:1000], data["y"][:1000], args.timesteps
+            models / "mnist_cnn.onnx", digits, data["x"][:1000], data["y"][:1000], timesteps
         )
     with np.load(models / "cifar10_samples.npz") as data:
         pixels = {name: data[name] / np.float32(255) for name in ("calibration", "x")}
@@ -65,7 +74,7 @@ def load_networks(args: Namespace) -> dict[str, Network]:
         file = models / f"cifar10_{name}.onnx"
         networks[name] = Network(file, pixels["calibration"], pixels["x"], labels, 16)
     if MODEL_PATH.exists():
-        photos = load_photos("test")[: args.photos]
+        photos = load_photos("test")[:photos]
         some = load_photos("calibration")[:64]
         networks["efficientnet"] = Network(MODEL_PATH, some, photos, None, 8, "radix")
     return networks
@@ -81,6 +90,30 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
 STREAM = {"schedule": "step"}
 
 
+@dataclass(frozen=True)
+class Converted:
+    """A network in all its forms, which are converted once for all checks.
+
+    Attributes:
+        network: the trained one.
+        files: the content of each form's file, and of ``step``.
+    """
+
+    network: Network
+    files: Mapping[str, bytes]
+
+
+def convert_networks(args: Namespace) -> dict[str, Converted]:
+    """Convert the networks asked for."""
+    converted = {}
+    for name, network in load_networks(args.timesteps, args.photos).items():
+        if name in args.models:
+            forms = {form: FORMS[form] for form in network.forms} | {"step": STREAM}
+            files = {form: convert(network, options) for form, options in forms.items()}
+            converted[name] = Converted(network, files)
+    return converted
+
+
 def convert(network: Network, form: Mapping[str, Any]) -> bytes:
     """Convert a network; returns the file's content."""
     options = {"timesteps": network.timesteps, "bias_calibration": False, "holdout": 0.0}
@@ -90,17 +123,13 @@ def convert(network: Network, form: Mapping[str, Any]) -> bytes:
     return content
 
 
-def check_placement(target: Target, args: Namespace) -> dict[str, Any]:
+def check_placement(target: Target, networks: Mapping[str, Converted]) -> dict[str, Any]:
     """Look at where the provider places the nodes of converted networks, and what that takes."""
     if target.device != "cuda":
         return {"skipped": "no GPU in use", "ok": True}
     rows = {}
-    for name, network in load_networks(args).items():
-        if name not in args.models:
-            continue
-        forms = {form: FORMS[form] for form in network.forms} | {"step": STREAM}
-        for form, options in forms.items():
-            model = convert(network, options)
+    for name, converted in networks.items():
+        for form, model in converted.files.items():
             with tempfile.TemporaryDirectory() as folder:
                 target.session(model, optimised=f"{folder}/placed.onnx")
                 copies = count_copies(onnx.load(f"{folder}/placed.onnx").graph)
@@ -128,16 +157,17 @@ def can_capture(target: Target, model: bytes) -> bool:
     return True
 
 
-def check_model(target: Target, args: Namespace) -> dict[str, Any]:
+def check_model(
+    target: Target, networks: Mapping[str, Converted], batch_size: int
+) -> dict[str, Any]:
     """Compare converted networks on the target with the same in float32 on the CPU."""
     rows: dict[str, Any] = {}
-    for name, network in load_networks(args).items():
-        if name not in args.models:
-            continue
-        size = max(1, min(args.batch_size, ROWS // network.timesteps))
-        reference = classify(target.session(convert(network, {}), device="cpu"), network, size)
+    for name, converted in networks.items():
+        network, files = converted.network, converted.files
+        size = network.batch_size(batch_size)
+        reference = classify(target.session(files["layer"], device="cpu"), network, size)
         for form in network.forms:
-            model = convert(network, FORMS[form])
+            model = files[form]
             here = classify(target.session(model), network, size)
             placed = placement(target, model, network.x[:size])
             rows[f"{name}, {form}"] = compare_networks(here, reference, network, form) | placed

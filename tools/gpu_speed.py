@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from gpu_networks import FORMS, ROWS, convert, load_networks, run_batch
+from gpu_networks import Converted, run_batch
 from gpu_target import Target
 from neuron_model import Array, neuron_model
 from phase_neuron_model import phase_neuron_model
@@ -21,13 +21,15 @@ from spike_max_pool_model import spike_max_pool_model
 STEPS = 32
 
 
-def check_speed(target: Target, args: Namespace) -> dict[str, Any]:
+def check_speed(
+    target: Target, networks: Mapping[str, Converted], args: Namespace
+) -> dict[str, Any]:
     """Measure the kernels against the device's own copy, and whole networks."""
     if target.driver is None:
         return {"skipped": "no GPU in use; tools/bench_if_neuron.py measures the CPU", "ok": True}
     return {
         "kernels": kernel_speed(target, args.megabytes, args.repeats),
-        "network_ms": network_speed(target, args),
+        "network_ms": network_speed(target, networks, args),
         "ok": True,
     }
 
@@ -118,15 +120,16 @@ def prepare(
     return partial(session.run_with_iobinding, binding, options), values["x"], spikes
 
 
-def network_speed(target: Target, args: Namespace) -> dict[str, float]:
+def network_speed(
+    target: Target, networks: Mapping[str, Converted], args: Namespace
+) -> dict[str, float]:
     """Return the time of a batch in ms, from and to host memory."""
-    networks = load_networks(args)
     runs: dict[str, Callable[[], Any]] = {}
-    for name in (name for name in args.models if name in networks):
-        network = networks[name]
-        batch = network.x[: max(1, min(args.batch_size, ROWS // network.timesteps))]
+    for name, converted in networks.items():
+        network = converted.network
+        batch = network.x[: network.batch_size(args.batch_size)]
         models = {"ann": network.file.read_bytes()}
-        models |= {form: convert(network, FORMS[form]) for form in network.forms}
+        models |= {form: converted.files[form] for form in network.forms}
         for form, model in models.items():
             runs[f"{name}, {form}"] = partial(run_batch, target.session(model), batch)
     seconds = interleaved(runs, wall_seconds, args.repeats)

@@ -18,7 +18,6 @@ import numpy as np
 import onnxruntime as ort
 
 import onnx_snn
-from gpu_check import parse_args
 from gpu_networks import Network, load_networks
 from onnx_snn.schedule import ScheduleRecord
 
@@ -62,7 +61,7 @@ def traffic(network: Network, target: str) -> Counter[str]:
 def main() -> None:
     """Print the bytes of each network for both targets."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    for name, network in load_networks(parse_args([])).items():
+    for name, network in load_networks().items():
         for target in ("any", "cuda"):
             found = traffic(network, target)
             parts = ", ".join(f"{op} {size / 1e3:.0f}" for op, size in found.most_common())

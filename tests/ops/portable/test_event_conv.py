@@ -21,11 +21,10 @@ from event_conv_cases import (
     both_operators,
     random_cases,
 )
-from if_neuron_cases import DEFAULTS, assert_identical
+from if_neuron_cases import DEFAULTS, assert_identical, least_signature
 from nets import session
 from onnx_snn.ops import DOMAIN, IF_NEURON
 from onnx_snn.ops.portable import (
-    Signature,
     event_conv_function,
     event_conv_if_neuron_function,
     if_neuron_function,
@@ -33,23 +32,10 @@ from onnx_snn.ops.portable import (
 from onnx_snn.ops.reference import event_conv, if_neuron
 
 
-def signature_of(case: Case) -> Signature:
-    """The least that the case needs."""
-    a = DEFAULTS | case.neuron
-    return Signature(
-        binary=(a["spike_min"], a["spike_max"], a["count_max"]) == (0, 1, -1),
-        v=case.v != "absent",
-        n=case.n != "absent",
-        v_next="v_next" in case.outputs,
-        n_next="n_next" in case.outputs,
-        reset=a["reset"],
-    )
-
-
 def portable_model(case: Case, *, fused: bool, opset: int = 18) -> onnx.ModelProto:
     functions = [event_conv_function(opset)]
     if fused:
-        signature = signature_of(case)
+        signature = least_signature(case, case.neuron)
         functions = [  # the evaluator wants the one that is called first
             if_neuron_function(signature, opset),
             event_conv_if_neuron_function(signature, opset),
@@ -110,7 +96,7 @@ def test_every_opset_will_do(opset, fused):
 
 def test_a_model_may_hold_convolutions_with_and_without_neurons_and_neurons_alone():
     case = Case(conv=SAME, neuron=COUNTED, outputs=STATE)
-    signature = signature_of(case)
+    signature = least_signature(case, case.neuron)
     model = portable_model(case, fused=True)
     model.functions.append(event_conv_function(18))
     readout = helper.make_node("EventConv", ["s", "W2", "B"], ["y"], domain=DOMAIN, **SAME)

@@ -12,10 +12,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, R
 
 from event_conv_add_cases import IDENTITY, AddCase, all_cases, random_add_cases
 from event_conv_cases import CONV_DEFAULTS, COUNTED, SAME, Case
-from if_neuron_cases import DEFAULTS, assert_identical
+from if_neuron_cases import DEFAULTS, assert_identical, least_signature
 from nets import session
 from onnx_snn.ops.portable import (
-    Signature,
     event_conv_add_if_neuron_function,
     event_conv_if_neuron_function,
     if_neuron_function,
@@ -23,15 +22,7 @@ from onnx_snn.ops.portable import (
 
 
 def portable_model(case: AddCase, opset: int = 18) -> onnx.ModelProto:
-    neuron = DEFAULTS | case.main.neuron
-    signature = Signature(
-        binary=(neuron["spike_min"], neuron["spike_max"], neuron["count_max"]) == (0, 1, -1),
-        v=case.main.v != "absent",
-        n=case.main.n != "absent",
-        v_next="v_next" in case.main.outputs,
-        n_next="n_next" in case.main.outputs,
-        reset=neuron["reset"],
-    )
+    signature = least_signature(case.main, case.main.neuron)
     functions = [
         if_neuron_function(signature, opset),
         event_conv_if_neuron_function(signature, opset),  # of other nodes of the model
